@@ -1,0 +1,89 @@
+"""Facts that services tell each other, and the names they have.
+
+An event's ``data`` holds ids, states and amounts (TypeID text, integers of minor units, ISO 8601
+UTC text), never personal fields. ``subject`` is the paying customer's account; facts that belong
+to no account (a plan, an API key) have the tenant as their subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A fact to be appended: past tense, or a command type of its own (``*_required``).
+
+    ``occurred_at`` is the tenant's clock (UTC). ``cause`` is the id of the event or request that
+    led to it. The platform gives it its id and position.
+    """
+
+    type: str
+    tenant_id: UUID
+    subject: UUID
+    data: Mapping[str, Any]
+    occurred_at: datetime
+    cause: UUID | None = None
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded(Event):
+    """An event as read from the log: unique ``(partition, position)``, stable ``id``."""
+
+    id: UUID = field(kw_only=True)
+    partition: int = field(kw_only=True)
+    position: int = field(kw_only=True)
+    recorded_at: datetime = field(kw_only=True)
+
+
+CUSTOMER_CREATED: Final = "customer.created"
+CUSTOMER_UPDATED: Final = "customer.updated"
+CUSTOMER_DELETED: Final = "customer.deleted"
+PRODUCT_CREATED: Final = "product.created"
+PRODUCT_UPDATED: Final = "product.updated"
+PLAN_CREATED: Final = "plan.created"
+PLAN_VERSIONED: Final = "plan.versioned"
+DISCOUNT_CREATED: Final = "discount.created"
+
+RENEW_REQUIRED: Final = "subscriptions.renew_required"
+SUBSCRIPTION_CREATED: Final = "subscription.created"
+SUBSCRIPTION_ACTIVATED: Final = "subscription.activated"
+SUBSCRIPTION_RENEWED: Final = "subscription.renewed"
+SUBSCRIPTION_CHANGED: Final = "subscription.changed"
+SUBSCRIPTION_PAST_DUE: Final = "subscription.past_due"
+SUBSCRIPTION_CANCELED: Final = "subscription.canceled"
+
+INVOICE_FINALIZED: Final = "invoice.finalized"
+INVOICE_PAID: Final = "invoice.paid"
+INVOICE_VOIDED: Final = "invoice.voided"
+INVOICE_UNCOLLECTIBLE: Final = "invoice.uncollectible"
+BILLING_RUN_PARKED: Final = "billing_run.parked"
+WORK_ITEM_OPENED: Final = "work_item.opened"
+WORK_ITEM_CLOSED: Final = "work_item.closed"
+
+PAYMENT_METHOD_ATTACHED: Final = "payment_method.attached"
+PAYMENT_METHOD_DETACHED: Final = "payment_method.detached"
+PAYMENT_SUCCEEDED: Final = "payment.succeeded"
+PAYMENT_FAILED: Final = "payment.failed"
+PAYMENT_REQUIRES_ACTION: Final = "payment.requires_action"
+PAYMENT_UNKNOWN: Final = "payment.unknown"
+PAYMENT_CANCELED: Final = "payment.canceled"
+RETRY_REQUIRED: Final = "payments.retry_required"
+FINAL_STEP_REQUIRED: Final = "payments.final_step_required"
+
+ENTITLEMENT_GRANTED: Final = "entitlement.granted"
+ENTITLEMENT_REVOKED: Final = "entitlement.revoked"
+WEBHOOK_RECEIVED: Final = "webhook.received"
+API_KEY_CREATED: Final = "api_key.created"
+API_KEY_REVOKED: Final = "api_key.revoked"
+
+TOPICS: Final[Mapping[str, str]] = {
+    RENEW_REQUIRED: "subscriptions.renew_required",
+    PAYMENT_FAILED: "payments.failed",
+}
+"""Event types whose topic on a broker has a name of its own; every other topic is the type."""

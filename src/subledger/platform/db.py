@@ -1,0 +1,294 @@
+"""Transactions on PostgreSQL: who sees what, which statements exist, when events are written.
+
+One ``Database`` is one service's login role on one PostgreSQL. ``transaction`` opens READ
+COMMITTED, sets the tenants whose rows are visible (row-level security reads ``app.tenants``), and
+appends the collected events as the last statement before COMMIT. Nothing here retries by itself
+except ``transact``, which repeats a whole use case after a transient failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Row, TextClause, text
+from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from subledger.contracts.events import Event
+from subledger.platform import crashpoints
+from subledger.platform.ids import Ids
+
+Result = TypeVar("Result")
+
+_open: ContextVar[str | None] = ContextVar("open_transaction", default=None)
+
+LOG_READER = "subledger_log_reader"
+DUE_READER = "subledger_due_reader"
+TENANT_FINDER = "subledger_tenant_finder"
+CLOCK_MOVER = "subledger_clock_mover"
+
+
+# --- statements --------------------------------------------------------------------------------
+
+_statements: dict[str, TextClause] = {}
+
+
+def sql(statement: str) -> TextClause:
+    """Register one SQL statement with ``:name`` parameters.
+
+    Every statement of a store is made here, once, at import, so that a test can list them all and
+    EXPLAIN each as the application role. Values are always parameters, never pasted.
+    """
+    clause = text(statement)
+    _statements[statement] = clause
+    return clause
+
+
+def statements() -> Sequence[str]:
+    """The text of every registered statement, in order of registration."""
+    return list(_statements)
+
+
+# --- errors ------------------------------------------------------------------------------------
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The five-character SQLSTATE of a database error, or None if it came from elsewhere."""
+    origin = getattr(error, "orig", error)
+    value = getattr(origin, "sqlstate", None) or getattr(origin, "pgcode", None)
+    return value if isinstance(value, str) else None
+
+
+def is_transient(error: BaseException) -> bool:
+    """True if the same work may succeed when repeated whole: nothing is wrong with its data.
+
+    Lock timeout, deadlock, lost connection, shutdown, disk full: SQLSTATE 08, 40, 53, 55P03, 57,
+    58 and 25P03 (idle in transaction: the process was paused), or a connection that broke without
+    a state.
+    """
+    state = sqlstate(error)
+    if state is not None:
+        return state[:2] in {"08", "40", "53", "57", "58"} or state in {"55P03", "25P03"}
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or isinstance(error, InterfaceError)
+    return isinstance(error, OSError | asyncio.TimeoutError)
+
+
+class OutsideCallInTransaction(AssertionError):
+    """Something outside was called while a transaction is open: record the intent first."""
+
+
+def assert_no_transaction(what: str) -> None:
+    """Refuse an outside call (provider, SMTP, another service) inside a transaction."""
+    held = _open.get()
+    if held is not None:
+        raise OutsideCallInTransaction(f"{what} was called inside the transaction {held}")
+
+
+# --- transactions ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """The name of a transaction: what it does, and the two places at which it can be cut off."""
+
+    name: str
+    before_commit: crashpoints.Crashpoint
+    after_commit: crashpoints.Crashpoint
+
+
+def story(name: str) -> Story:
+    """Declare a transaction ``service.verb`` once, at import."""
+    return Story(
+        name=name,
+        before_commit=crashpoints.point(f"{name}.before_commit"),
+        after_commit=crashpoints.point(f"{name}.after_commit"),
+    )
+
+
+class Wakeup:
+    """Tells the loops of this process that something was committed. Losing a wake-up costs time,
+    never work: every loop also looks by itself."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def wake(self) -> None:
+        self._event.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return at the next commit of this process, or after ``timeout_s``."""
+        try:
+            await asyncio.wait_for(self._event.wait(), timeout_s)
+        except TimeoutError:
+            return
+        self._event.clear()
+
+
+_SET_TENANTS = text("SELECT set_config('app.tenants', :tenants, true)")
+_CLOCKS = text(
+    "SELECT tenant_id, coalesce(now_at, clock_timestamp()) AS now_at FROM identity.clocks"
+    " WHERE tenant_id = ANY (CAST(:tenants AS uuid[]))"
+)
+
+
+class Tx:
+    """An open transaction. Use cases receive it and never commit it."""
+
+    def __init__(self, *, connection: AsyncConnection, ids: Ids, tenants: frozenset[UUID]) -> None:
+        self.ids = ids
+        self.tenants = tenants
+        self.events: list[Event] = []
+        self.wrote = False
+        self._connection = connection
+        self._now: dict[UUID, datetime] = {}
+
+    async def rows(self, statement: TextClause, /, **values: Any) -> Sequence[Row[Any]]:
+        """Run a statement that returns rows."""
+        return (await self._connection.execute(statement, values)).all()
+
+    async def run(self, statement: TextClause, /, **values: Any) -> int:
+        """Run a statement that returns no rows; tells how many it touched."""
+        count = (await self._connection.execute(statement, values)).rowcount
+        self.wrote = self.wrote or count > 0
+        return count
+
+    async def use_tenants(self, tenants: Iterable[UUID]) -> None:
+        """Make exactly these tenants' rows visible until the end of the transaction."""
+        self.tenants = frozenset(tenants)
+        listed = ",".join(sorted(str(each) for each in self.tenants))
+        await self._connection.execute(_SET_TENANTS, {"tenants": listed})
+
+    @asynccontextmanager
+    async def reading_as(self, role: str) -> AsyncIterator[None]:
+        """Become one of the readers whose policies see all tenants (log, due, tenant finder)."""
+        assert role in {LOG_READER, DUE_READER, TENANT_FINDER, CLOCK_MOVER}
+        await self._connection.exec_driver_sql(f"SET LOCAL ROLE {role}")
+        yield
+        await self._connection.exec_driver_sql("SET LOCAL ROLE NONE")
+
+    async def clocks(self, tenants: Iterable[UUID]) -> Mapping[UUID, datetime]:
+        """The clock of each tenant (UTC), read once per transaction. Lock the accounts first.
+
+        A sandbox tenant's own clock, else the database's ``clock_timestamp()``. Raises KeyError
+        for a tenant that is not visible here.
+        """
+        wanted = frozenset(tenants)
+        missing = [each for each in sorted(wanted) if each not in self._now]
+        if missing:
+            for row in await self.rows(_CLOCKS, tenants=missing):
+                self._now[row.tenant_id] = row.now_at
+        return {each: self._now[each] for each in wanted}
+
+    async def now(self, tenant_id: UUID) -> datetime:
+        """The tenant's clock (UTC); see ``clocks``."""
+        return (await self.clocks([tenant_id]))[tenant_id]
+
+    def emit(self, events: Iterable[Event]) -> None:
+        """Collect facts; the platform appends them as the last statement before COMMIT."""
+        self.events.extend(events)
+
+
+Appender = Callable[[Tx, Sequence[Event]], Awaitable[None]]
+
+
+class Database:
+    """One service's way to its PostgreSQL: a pool of connections under the service's own role."""
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        append: Appender,
+        ids: Ids | None = None,
+        wakeup: Wakeup | None = None,
+        pool_size: int = 5,
+        statement_cache_size: int = 100,
+    ) -> None:
+        """``statement_cache_size=0`` keeps no prepared statement (PgBouncer, transaction mode)."""
+        self.url = url
+        self.ids = ids or Ids()
+        self.wakeup = wakeup or Wakeup()
+        self._append = append
+        self.engine = connect(url, pool_size=pool_size, statement_cache_size=statement_cache_size)
+
+    @asynccontextmanager
+    async def transaction(
+        self, name: Story, *, tenants: Iterable[UUID] = (), repeatable_read: bool = False
+    ) -> AsyncIterator[Tx]:
+        """One transaction; commits when the block ends, rolls back when it raises.
+
+        No tenant is visible unless named here or by ``Tx.use_tenants``. Wakes the process's loops
+        if it changed anything.
+        """
+        assert _open.get() is None, f"{name.name} inside {_open.get()}: transactions do not nest"
+        token = _open.set(name.name)
+        try:
+            async with self.engine.connect() as connection:
+                if repeatable_read:
+                    await connection.execution_options(isolation_level="REPEATABLE READ")
+                async with connection.begin():
+                    tx = Tx(connection=connection, ids=self.ids, tenants=frozenset())
+                    chosen = frozenset(tenants)
+                    if chosen:
+                        await tx.use_tenants(chosen)
+                    yield tx
+                    if tx.events:
+                        await self._append(tx, tx.events)
+                    name.before_commit.hit()
+        finally:
+            _open.reset(token)
+        name.after_commit.hit()
+        if tx.events or tx.wrote:
+            self.wakeup.wake()
+
+    async def transact(
+        self,
+        name: Story,
+        work: Callable[[Tx], Awaitable[Result]],
+        *,
+        tenants: Iterable[UUID] = (),
+        attempts: int = 3,
+    ) -> Result:
+        """Run one use case in a transaction; repeat it whole after a transient failure.
+
+        At most ``attempts`` times with a short growing pause; then the last failure is raised.
+        """
+        chosen = frozenset(tenants)
+        for attempt in range(1, attempts + 1):
+            try:
+                async with self.transaction(name, tenants=chosen) as tx:
+                    return await work(tx)
+            except Exception as error:
+                if attempt == attempts or not is_transient(error):
+                    raise
+                await asyncio.sleep(0.02 * 2**attempt)
+        raise AssertionError("unreachable: the loop returns or raises")
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+def connect(url: str, *, pool_size: int = 5, statement_cache_size: int = 100) -> AsyncEngine:
+    """An engine on ``url`` (``postgresql+asyncpg://``); connecting times out after 10 s."""
+    arguments: dict[str, Any] = {
+        "timeout": 10,
+        "prepared_statement_cache_size": statement_cache_size,
+    }
+    if statement_cache_size == 0:
+        arguments |= {"statement_cache_size": 0, "prepared_statement_name_func": lambda: ""}
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=30,
+        connect_args=arguments,
+        pool_use_lifo=True,
+    )

@@ -1,0 +1,194 @@
+"""Due moments: what a service has to do, and when, in its own narrow table ``<schema>.due``.
+
+A row is written in the transaction that decides the moment. It may be claimed once the tenant's
+clock has reached it, and only if it is its account's first (by moment, rank, number), so that a
+cancellation and a renewal of the same second do not depend on a race. A sandbox tenant's clock
+opens moments up to ``(now_at, now_rank, now_number)``; a live tenant's opens all of its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+)
+
+from subledger.platform.bulk import Insert
+from subledger.platform.db import DUE_READER, Tx, sql
+
+ANNOUNCED_AGAIN_S = 15 * 60
+"""A row announced this long ago (wall clock) without being settled is announced again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """One due moment. ``id`` is what it is about (a subscription, an invoice), ``number`` breaks
+    ties inside an account, ``rank`` is ``core.states.DUE_RANK[kind]``."""
+
+    tenant_id: UUID
+    kind: str
+    id: UUID
+    account_id: UUID
+    due_at: datetime
+    rank: int
+    number: int = 0
+
+
+def due_table(metadata: MetaData) -> Table:
+    """The table ``due`` in a service's schema."""
+    return Table(
+        "due",
+        metadata,
+        Column("tenant_id", Uuid, primary_key=True),
+        Column("kind", Text, primary_key=True),
+        Column("id", Uuid, primary_key=True),
+        Column("account_id", Uuid, nullable=False),
+        Column("due_at", DateTime(timezone=True), nullable=False),
+        Column("rank", SmallInteger, nullable=False),
+        Column("number", BigInteger, nullable=False),
+        Column("announced_at", DateTime(timezone=True)),
+    )
+
+
+class DueQueue:
+    """The due rows of one service."""
+
+    def __init__(self, table: Table) -> None:
+        schema = table.schema
+        self.schema = schema
+        # Per tenant, because each has a clock of its own; so no tenant's backlog hides another's.
+        self._scan = sql(
+            f"""
+            SELECT d.tenant_id, d.kind, d.id FROM identity.clocks c
+            CROSS JOIN LATERAL (
+                SELECT d.tenant_id, d.kind, d.id, d.due_at FROM {schema}.due d
+                WHERE d.tenant_id = c.tenant_id AND d.announced_at IS NULL
+                  AND d.due_at <= coalesce(c.now_at, clock_timestamp())
+                ORDER BY d.due_at LIMIT :limit
+            ) AS d
+            ORDER BY d.due_at LIMIT :limit
+            """
+        )
+        self._stale = sql(
+            f"SELECT d.tenant_id, d.kind, d.id FROM {schema}.due d"
+            " WHERE d.announced_at < clock_timestamp() - make_interval(secs => :stale_s)"
+            " ORDER BY d.announced_at LIMIT :limit"
+        )
+        self._claim = sql(
+            f"""
+            SELECT d.tenant_id, d.kind, d.id, d.account_id, d.due_at, d.rank, d.number
+            FROM {schema}.due d
+            JOIN unnest(CAST(:tenants AS uuid[]), CAST(:kinds AS text[]), CAST(:ids AS uuid[]))
+                AS w(tenant_id, kind, id) USING (tenant_id, kind, id)
+            JOIN identity.clocks c ON c.tenant_id = d.tenant_id
+            WHERE (c.now_at IS NULL AND d.due_at <= clock_timestamp()
+                   OR (d.due_at, d.rank, d.number) <= (c.now_at, c.now_rank, c.now_number))
+              AND (d.announced_at IS NULL
+                   OR d.announced_at < clock_timestamp() - make_interval(secs => :stale_s))
+              AND NOT EXISTS (
+                SELECT FROM {schema}.due f
+                WHERE f.tenant_id = d.tenant_id AND f.account_id = d.account_id
+                  AND (f.due_at, f.rank, f.number, f.kind, f.id)
+                      < (d.due_at, d.rank, d.number, d.kind, d.id))
+            ORDER BY d.tenant_id, d.kind, d.id FOR NO KEY UPDATE OF d SKIP LOCKED
+            """
+        )
+        self._mark = sql(
+            f"UPDATE {schema}.due AS d SET announced_at = clock_timestamp()"
+            " FROM unnest(CAST(:tenants AS uuid[]), CAST(:kinds AS text[]), CAST(:ids AS uuid[]))"
+            " AS w(tenant_id, kind, id)"
+            " WHERE d.tenant_id = w.tenant_id AND d.kind = w.kind AND d.id = w.id"
+        )
+        self._drop = sql(
+            f"DELETE FROM {schema}.due AS d"
+            " USING unnest(CAST(:tenants AS uuid[]), CAST(:kinds AS text[]), CAST(:ids AS uuid[]))"
+            " AS w(tenant_id, kind, id)"
+            " WHERE d.tenant_id = w.tenant_id AND d.kind = w.kind AND d.id = w.id"
+        )
+        self._put = Insert(
+            table,
+            ["tenant_id", "kind", "id", "account_id", "due_at", "rank", "number"],
+            conflict="(tenant_id, kind, id) DO UPDATE SET due_at = excluded.due_at,"
+            " rank = excluded.rank, number = excluded.number, announced_at = NULL",
+        )
+
+    async def claim(self, tx: Tx, limit: int) -> Sequence[Due]:
+        """Lock due rows that may be worked on now, mark them announced, and return them.
+
+        Sets the transaction's tenants to those of the rows. Rows locked by another are skipped.
+        """
+        async with tx.reading_as(DUE_READER):
+            found = await tx.rows(self._scan, limit=limit)
+            if len(found) < limit:
+                found = [
+                    *found,
+                    *await tx.rows(
+                        self._stale, limit=limit - len(found), stale_s=ANNOUNCED_AGAIN_S
+                    ),
+                ]
+        if not found:
+            return []
+        await tx.use_tenants({row.tenant_id for row in found})
+        rows = await tx.rows(
+            self._claim,
+            tenants=[row.tenant_id for row in found],
+            kinds=[row.kind for row in found],
+            ids=[row.id for row in found],
+            stale_s=ANNOUNCED_AGAIN_S,
+        )
+        claimed = [Due(**row._mapping) for row in rows]
+        if claimed:
+            await tx.run(self._mark, **_keys(claimed))
+        return claimed
+
+    async def put(self, tx: Tx, rows: Iterable[Due]) -> None:
+        """Set due moments (insert, or replace and make claimable again)."""
+        ordered = sorted(rows, key=lambda each: (each.tenant_id, each.kind, each.id))
+        await self._put(
+            tx,
+            [
+                {
+                    "tenant_id": each.tenant_id,
+                    "kind": each.kind,
+                    "id": each.id,
+                    "account_id": each.account_id,
+                    "due_at": each.due_at,
+                    "rank": each.rank,
+                    "number": each.number,
+                }
+                for each in ordered
+            ],
+        )
+
+    async def drop(self, tx: Tx, keys: Iterable[tuple[UUID, str, UUID]]) -> None:
+        """Remove due moments by ``(tenant_id, kind, id)``; what is not there is no error.
+
+        The owner's root rows (accounts, payments) must be locked, which orders the deletes.
+        """
+        given = sorted(keys)
+        if given:
+            await tx.run(
+                self._drop,
+                tenants=[t for t, _, _ in given],
+                kinds=[k for _, k, _ in given],
+                ids=[i for _, _, i in given],
+            )
+
+
+def _keys(rows: Sequence[Due]) -> dict[str, list[object]]:
+    return {
+        "tenants": [each.tenant_id for each in rows],
+        "kinds": [each.kind for each in rows],
+        "ids": [each.id for each in rows],
+    }

@@ -1,0 +1,1 @@
+"""The event log: facts, exactly once in effect (ARCHITECTURE 5)."""

@@ -1,0 +1,76 @@
+"""What a service is to its host: routes, steps, due sources, what counts as unquiet, invariants.
+
+A host asks nothing else of a service, so any set of services can share a process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fastapi import APIRouter
+
+from subledger.platform.db import Database
+from subledger.platform.eventlog.consumer import Consumer
+
+StepFunction = Callable[[int], Awaitable[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A piece of a worker's work: claim, do, commit, say how much (0: nothing to do).
+
+    ``run(limit)`` takes at most ``limit`` units. Loops, sleeps and signals live in the hosts;
+    no work exists only in memory. ``pause_s`` bounds how often an idle step is tried: housekeeping
+    asks for long pauses, everything else is woken by commits.
+    """
+
+    name: str
+    run: StepFunction
+    limit: int = 500
+    pause_s: float = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """A query that counts what keeps a tenant busy: ``:tenant`` and ``:now`` (its clock) in,
+    one row per kind of work out, ``(what text, count bigint)``, count > 0.
+
+    It runs as the role ``subledger_clock_mover`` under the tenant's own rows.
+    """
+
+    name: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class Invariant:
+    """A query that must return no row, as the service's own role over the tenants given.
+
+    It returns ``(tenant_id uuid, detail text)`` for every violation.
+    """
+
+    name: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service, built by its ``wiring.py`` from its dependencies."""
+
+    name: str
+    database: Database
+    routers: Sequence[APIRouter] = ()
+    consumers: Sequence[Consumer] = ()
+    steps: Sequence[Step] = ()
+    due: str | None = None
+    """Schema of its due table, a due source of sandbox clocks."""
+    quiet: Sequence[Quiet] = ()
+    invariants: Sequence[Invariant] = ()
+    attributes: Mapping[str, object] = field(default_factory=dict)
+    """What its host wires into others: the local answers to the Protocols of ``contracts``."""
+
+    def all_steps(self) -> list[Step]:
+        """Consumers' steps first, then the service's own."""
+        consumed = [Step(f"{each.group.name}.consume", each.step) for each in self.consumers]
+        return [*consumed, *self.steps]
