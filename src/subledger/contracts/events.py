@@ -51,6 +51,8 @@ PLAN_VERSIONED: Final = "plan.versioned"
 DISCOUNT_CREATED: Final = "discount.created"
 
 RENEW_REQUIRED: Final = "subscriptions.renew_required"
+CANCEL_REQUIRED: Final = "subscriptions.cancel_required"
+EXPIRY_REQUIRED: Final = "subscriptions.expiry_required"
 SUBSCRIPTION_CREATED: Final = "subscription.created"
 SUBSCRIPTION_ACTIVATED: Final = "subscription.activated"
 SUBSCRIPTION_RENEWED: Final = "subscription.renewed"

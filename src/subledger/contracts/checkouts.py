@@ -1,0 +1,36 @@
+"""What a payer has to do next: billing asks payments while a buyer waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from subledger.contracts.calls import Call
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionState:
+    """How far the collection of an invoice has come.
+
+    ``status`` is the payment's: ``none`` (payments has not seen the invoice yet), ``processing``,
+    ``requires_action`` (then ``redirect_url`` is where to send the payer), ``succeeded``,
+    ``failed`` (then ``failure_code``), ``unknown``, ``canceled``.
+    """
+
+    invoice_id: UUID
+    status: str
+    payment_id: UUID | None = None
+    redirect_url: str | None = None
+    failure_code: str | None = None
+
+
+class Checkouts(Protocol):
+    """Answered by payments; reads only."""
+
+    async def collection_states(
+        self, call: Call, invoice_ids: Sequence[UUID]
+    ) -> Sequence[CollectionState]:
+        """The state of the newest payment of each invoice, in the order asked."""
+        ...
