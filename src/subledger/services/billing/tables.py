@@ -1,0 +1,313 @@
+"""Tables of the schema ``billing`` (the migrations say keys, checks and policies)."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    Date,
+    DateTime,
+    Integer,
+    MetaData,
+    Numeric,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from subledger.platform.due import due_table
+from subledger.platform.eventlog.tables import consumer_tables
+
+metadata = MetaData(schema="billing")
+_when = DateTime(timezone=True)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("external_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("email", Text, nullable=False),
+    Column("email_normalized", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("locale", Text, nullable=False),
+    Column("country", Text, nullable=False),
+    Column("next_subscription_number", BigInteger, nullable=False),
+    Column("last_occurred_at", _when, nullable=False),
+    Column("created_at", _when, nullable=False),
+    Column("deleted_at", _when),
+)
+
+products = Table(
+    "products",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("code", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("resources", ARRAY(Text), nullable=False),
+    Column("created_at", _when, nullable=False),
+)
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("product_id", Uuid, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("latest_version", Integer, nullable=False),
+    Column("created_at", _when, nullable=False),
+)
+
+plan_versions = Table(
+    "plan_versions",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("plan_id", Uuid, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("grace_s", BigInteger, nullable=False),
+    Column("created_at", _when, nullable=False),
+)
+
+prices = Table(
+    "prices",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("plan_version_id", Uuid, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("interval_unit", Text, nullable=False),
+    Column("interval_count", Integer, nullable=False),
+    Column("timing", Text, nullable=False),
+    Column("terms", JSONB, nullable=False),
+)
+
+discounts = Table(
+    "discounts",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("code", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("percent", Numeric),
+    Column("amount_minor", BigInteger),
+    Column("currency", Text),
+    Column("duration", Text, nullable=False),
+    Column("periods", Integer),
+    Column("created_at", _when, nullable=False),
+)
+
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("payer_id", Uuid, nullable=False),
+    Column("beneficiary_id", Uuid, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("plan_version_id", Uuid, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("quantity", Numeric(38, 12), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("anchor_at", _when, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("started_at", _when, nullable=False),
+    Column("current_period_start_at", _when, nullable=False),
+    Column("current_period_end_at", _when, nullable=False),
+    Column("billed_through_at", _when, nullable=False),
+    Column("period_number", Integer, nullable=False),
+    Column("last_run_number", BigInteger, nullable=False),
+    Column("cancel_at", _when),
+    Column("ended_at", _when),
+    Column("end_reason", Text),
+    Column("collection", Text, nullable=False),
+    Column("payment_method_id", Uuid),
+    Column("return_url", Text),
+    Column("parked_reason", Text),
+    Column("created_at", _when, nullable=False),
+)
+
+subscription_changes = Table(
+    "subscription_changes",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("subscription_id", Uuid, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("effective_at", _when, nullable=False),
+    Column("data", JSONB, nullable=False),
+    Column("recorded_at", _when, nullable=False),
+)
+
+subscription_discounts = Table(
+    "subscription_discounts",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("subscription_id", Uuid, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("discount_id", Uuid, nullable=False),
+    Column("used_periods", Integer, nullable=False),
+)
+
+number_series = Table(
+    "number_series",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("series", Text, primary_key=True),
+    Column("last_number", BigInteger, nullable=False),
+)
+
+invoices = Table(
+    "invoices",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("account_id", Uuid, nullable=False),
+    Column("series", Text, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("subtotal_minor", BigInteger, nullable=False),
+    Column("discount_minor", BigInteger, nullable=False),
+    Column("tax_minor", BigInteger, nullable=False),
+    Column("total_minor", BigInteger, nullable=False),
+    Column("paid_minor", BigInteger, nullable=False),
+    Column("due_at", _when, nullable=False),
+    Column("finalized_at", _when, nullable=False),
+    Column("closed_at", _when),
+    Column("inputs", JSONB, nullable=False),
+    Column("content_hash", Text, nullable=False),
+)
+
+billing_runs = Table(
+    "billing_runs",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("subscription_id", Uuid, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("invoice_id", Uuid, nullable=False),
+    Column("period_start_at", _when, nullable=False),
+    Column("period_end_at", _when, nullable=False),
+)
+
+invoice_lines = Table(
+    "invoice_lines",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("invoice_id", Uuid, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("subscription_id", Uuid, nullable=False),
+    Column("run_number", BigInteger, nullable=False),
+    Column("price_id", Uuid, nullable=False),
+    Column("service_start_at", _when, nullable=False),
+    Column("service_end_at", _when, nullable=False),
+    Column("quantity", Numeric(38, 12), nullable=False),
+    Column("gross_minor", BigInteger, nullable=False),
+    Column("discount_minor", BigInteger, nullable=False),
+    Column("net_minor", BigInteger, nullable=False),
+    Column("tax_minor", BigInteger, nullable=False),
+    Column("tax_rate", Numeric, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("derivation", JSONB, nullable=False),
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("invoice_id", Uuid, primary_key=True),
+    Column("attempt_id", Uuid, primary_key=True),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reserved_at", _when, nullable=False),
+    Column("closed_at", _when),
+)
+
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("payment_id", Uuid, nullable=False),
+    Column("attempt_id", Uuid, primary_key=True),
+    Column("account_id", Uuid, nullable=False),
+    Column("invoice_id", Uuid),
+    Column("applied_minor", BigInteger, nullable=False),
+    Column("unapplied_minor", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("received_at", _when, nullable=False),
+)
+
+work_items = Table(
+    "work_items",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("account_id", Uuid, nullable=False),
+    Column("data", JSONB, nullable=False),
+    Column("opened_at", _when, nullable=False),
+    Column("closed_at", _when),
+    Column("closed_by", Text),
+    Column("close_reason", Text),
+)
+
+transfers = Table(
+    "transfers",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("ledger_tx", Uuid, primary_key=True),
+    Column("n", SmallInteger, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("account_id", Uuid, nullable=False),
+    Column("invoice_id", Uuid),
+    Column("debit_account", Text, nullable=False),
+    Column("credit_account", Text, nullable=False),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("occurred_at", _when, nullable=False),
+    Column("recorded_at", _when, nullable=False),
+)
+
+balances = Table(
+    "balances",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("account_id", Uuid, primary_key=True),
+    Column("ledger", Text, primary_key=True),
+    Column("currency", Text, primary_key=True),
+    Column("balance_minor", BigInteger, nullable=False),
+)
+
+ledger_days = Table(
+    "ledger_days",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("ledger_account", Text, primary_key=True),
+    Column("currency", Text, primary_key=True),
+    Column("debit_minor", Numeric(38), nullable=False),
+    Column("credit_minor", Numeric(38), nullable=False),
+)
+
+rolled_up = Table(
+    "rolled_up",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("through_day", Date, nullable=False),
+)
+
+due = due_table(metadata)
+cursors, parked, blocked = consumer_tables(metadata)
