@@ -1,0 +1,139 @@
+"""Discounts: percentages first, then fixed amounts, each on what is left, never below zero.
+
+The order does not depend on the order of attachment, so that a result does not either
+(conformance README, "coupon order"). An invoice-level amount is split over the lines by largest
+remainder, so that the lines' parts sum to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from fractions import Fraction
+from typing import Any
+
+from subledger.core.errors import InvalidDiscount
+from subledger.core.money import LIMIT_MINOR, allocate, round_half_up
+
+
+class Kind(StrEnum):
+    PERCENT = "percent"
+    FIXED = "fixed"
+
+
+class Duration(StrEnum):
+    """For how many periods a discount is taken."""
+
+    ONCE = "once"
+    PERIODS = "periods"
+    FOREVER = "forever"
+
+
+@dataclass(frozen=True, slots=True)
+class Discount:
+    """A discount and for how long it runs. ``id`` is opaque text.
+
+    Raises InvalidDiscount for a percentage outside 0…100, a negative or missing amount, a fixed
+    amount without currency, or ``periods`` below one.
+    """
+
+    id: str
+    kind: Kind
+    percent: Decimal | None
+    amount_minor: int | None
+    currency: str | None
+    duration: Duration
+    periods: int | None
+
+    def __post_init__(self) -> None:
+        if self.kind is Kind.PERCENT and (
+            self.percent is None or not self.percent.is_finite() or not 0 < self.percent <= 100
+        ):
+            raise InvalidDiscount(
+                "a percentage lies above 0 and up to 100", pointer="/percent", fix='Use "12.5".'
+            )
+        if self.kind is Kind.FIXED and (
+            self.amount_minor is None
+            or not 0 < self.amount_minor <= LIMIT_MINOR
+            or self.currency is None
+        ):
+            raise InvalidDiscount(
+                "a fixed discount has a positive amount and a currency",
+                pointer="/amount_minor",
+                fix="Give amount_minor and currency.",
+            )
+        if self.duration is Duration.PERIODS and (self.periods is None or self.periods < 1):
+            raise InvalidDiscount(
+                "a discount for n periods needs n", pointer="/periods", fix="Give periods >= 1."
+            )
+
+
+def applies(discount: Discount, used_periods: int) -> bool:
+    """True if the discount still has a period to give after ``used_periods``."""
+    match discount.duration:
+        case Duration.ONCE:
+            return used_periods < 1
+        case Duration.PERIODS:
+            return used_periods < (discount.periods or 0)
+        case Duration.FOREVER:
+            return True
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What discounts took: per line (minor units, not negative), the steps, and who was used."""
+
+    by_line_minor: tuple[int, ...]
+    steps: tuple[tuple[dict[str, Any], ...], ...]
+    used: tuple[str, ...]
+
+
+def apply(discounts: Sequence[Discount], gross_minor: Sequence[int], *, currency: str) -> Applied:
+    """Take discounts off lines of one invoice.
+
+    Percentages are taken per line and rounded half up per line; fixed amounts are taken off the
+    invoice and split. A fixed discount in another currency is passed over. A discount that finds
+    nothing left is not used up. Discounts never exceed the line.
+    """
+    left = list(gross_minor)
+    steps: list[list[dict[str, Any]]] = [[] for _ in left]
+    used = []
+    ordered = sorted(discounts, key=lambda each: each.kind is Kind.FIXED)
+    for discount in ordered:
+        if discount.kind is Kind.FIXED and discount.currency != currency:
+            continue
+        base = [max(each, 0) for each in left]
+        if sum(base) == 0:
+            break
+        if discount.kind is Kind.PERCENT:
+            assert discount.percent is not None
+            rate = Fraction(discount.percent) * Fraction(1, 100)
+            taken = [min(round_half_up(each * rate), each) for each in base]
+        else:
+            assert discount.amount_minor is not None
+            taken = allocate(min(discount.amount_minor, sum(base)), base)
+        used.append(discount.id)
+        for line, amount in enumerate(taken):
+            if amount == 0:
+                continue
+            steps[line].append(_step(discount, base_minor=left[line], amount_minor=amount))
+            left[line] -= amount
+    return Applied(
+        by_line_minor=tuple(g - rest for g, rest in zip(gross_minor, left, strict=True)),
+        steps=tuple(tuple(each) for each in steps),
+        used=tuple(used),
+    )
+
+
+def _step(discount: Discount, *, base_minor: int, amount_minor: int) -> dict[str, Any]:
+    step: dict[str, Any] = {
+        "discount_id": discount.id,
+        "kind": discount.kind.value,
+        "base_minor": base_minor,
+        "amount_minor": amount_minor,
+    }
+    if discount.percent is not None:
+        step["percent"] = format(discount.percent.normalize(), "f")
+    return step

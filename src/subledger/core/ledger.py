@@ -1,0 +1,121 @@
+"""Postings as sets of transfers: each row balances by itself (ARCHITECTURE 8).
+
+A transfer moves a positive amount of one currency from one ledger account's credit to another's
+debit. A zero amount makes no transfer. ``customer`` and ``connection`` are opaque texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+DEFERRED_REVENUE = "deferred_revenue"
+REVENUE = "revenue"
+TAX_PAYABLE = "tax_payable"
+BAD_DEBT = "bad_debt"
+ROUNDING = "rounding"
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Debit one account, credit another, by a positive amount of one currency."""
+
+    debit: str
+    credit: str
+    amount_minor: int
+    currency: str
+
+    def __post_init__(self) -> None:
+        assert self.amount_minor > 0, "a transfer moves a positive amount"
+        assert self.debit != self.credit, "a transfer has two sides"
+
+
+def receivable(customer: str) -> str:
+    """What the customer owes."""
+    return f"receivable:{customer}"
+
+
+def credit(customer: str) -> str:
+    """What we owe the customer for credits."""
+    return f"credit:{customer}"
+
+
+def unapplied(customer: str) -> str:
+    """The customer's money that pays for nothing yet."""
+    return f"unapplied:{customer}"
+
+
+def provider_clearing(connection: str) -> str:
+    """What the payment provider holds for us."""
+    return f"provider_clearing:{connection}"
+
+
+def _transfers(currency: str, *moves: tuple[str, str, int]) -> tuple[Transfer, ...]:
+    return tuple(
+        Transfer(debit=debit, credit=credited, amount_minor=amount, currency=currency)
+        for debit, credited, amount in moves
+        if amount
+    )
+
+
+def finalized(
+    *, customer: str, net_minor: int, tax_minor: int, currency: str
+) -> tuple[Transfer, ...]:
+    """An invoice is finalized: receivable → deferred revenue, tax payable."""
+    owed = receivable(customer)
+    return _transfers(currency, (owed, DEFERRED_REVENUE, net_minor), (owed, TAX_PAYABLE, tax_minor))
+
+
+def paid(
+    *, connection: str, customer: str, amount_minor: int, currency: str
+) -> tuple[Transfer, ...]:
+    """A payment settles an invoice: provider clearing → receivable."""
+    return _transfers(currency, (provider_clearing(connection), receivable(customer), amount_minor))
+
+
+def unapplied_receipt(
+    *, connection: str, customer: str, amount_minor: int, currency: str
+) -> tuple[Transfer, ...]:
+    """Money that finds no open invoice: provider clearing → unapplied."""
+    return _transfers(currency, (provider_clearing(connection), unapplied(customer), amount_minor))
+
+
+def unapplied_applied(*, customer: str, amount_minor: int, currency: str) -> tuple[Transfer, ...]:
+    """Unapplied money pays an invoice: unapplied → receivable."""
+    return _transfers(currency, (unapplied(customer), receivable(customer), amount_minor))
+
+
+def written_off(*, customer: str, amount_minor: int, currency: str) -> tuple[Transfer, ...]:
+    """An invoice is given up: bad debt → receivable."""
+    return _transfers(currency, (BAD_DEBT, receivable(customer), amount_minor))
+
+
+def reversed_transfers(transfers: Iterable[Transfer]) -> tuple[Transfer, ...]:
+    """The exact reversal, in the same order."""
+    return tuple(
+        Transfer(
+            debit=each.credit,
+            credit=each.debit,
+            amount_minor=each.amount_minor,
+            currency=each.currency,
+        )
+        for each in transfers
+    )
+
+
+def balances(transfers: Iterable[Transfer]) -> dict[tuple[str, str], int]:
+    """Debits less credits by ``(ledger account, currency)``. They sum to zero per currency."""
+    sums: dict[tuple[str, str], int] = {}
+    for each in transfers:
+        debit, credited = (each.debit, each.currency), (each.credit, each.currency)
+        sums[debit] = sums.get(debit, 0) + each.amount_minor
+        sums[credited] = sums.get(credited, 0) - each.amount_minor
+    return sums
+
+
+def trial_balance(transfers: Sequence[Transfer]) -> dict[str, int]:
+    """The sum of all balances by currency: zero, by construction."""
+    sums: dict[str, int] = {}
+    for (_, currency), amount in balances(transfers).items():
+        sums[currency] = sums.get(currency, 0) + amount
+    return sums

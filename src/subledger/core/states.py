@@ -1,0 +1,135 @@
+"""Every state machine as a table, and the order of work that is due at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from subledger.core.errors import IllegalTransition
+
+Machine = Mapping[tuple[str, str], str]
+
+
+def _machine(*rows: tuple[str, str, str]) -> Machine:
+    return MappingProxyType({(state, trigger): to for state, trigger, to in rows})
+
+
+SUBSCRIPTION: Final = _machine(
+    ("incomplete", "paid", "active"),
+    ("incomplete", "expired", "incomplete_expired"),
+    ("incomplete", "canceled", "canceled"),
+    ("active", "paid", "active"),
+    ("active", "payment_failed", "past_due"),
+    ("active", "canceled", "canceled"),
+    ("past_due", "paid", "active"),
+    ("past_due", "payment_failed", "past_due"),
+    ("past_due", "written_off", "active"),
+    ("past_due", "canceled", "canceled"),
+)
+
+INVOICE: Final = _machine(
+    ("open", "paid", "paid"),
+    ("open", "voided", "void"),
+    ("open", "written_off", "uncollectible"),
+)
+
+PAYMENT: Final = _machine(
+    ("processing", "succeeded", "succeeded"),
+    ("processing", "failed", "failed"),
+    ("processing", "action_required", "requires_action"),
+    ("processing", "lost", "unknown"),
+    ("processing", "canceled", "canceled"),
+    ("requires_action", "succeeded", "succeeded"),
+    ("requires_action", "failed", "failed"),
+    ("requires_action", "canceled", "canceled"),
+    ("unknown", "succeeded", "succeeded"),
+    ("unknown", "failed", "failed"),
+    ("unknown", "action_required", "requires_action"),
+    ("unknown", "canceled", "canceled"),
+    # Money that arrives is always booked, however late.
+    ("failed", "succeeded", "succeeded"),
+    ("canceled", "succeeded", "succeeded"),
+)
+
+ATTEMPT: Final = _machine(
+    ("reserving", "reserved", "ready"),
+    ("reserving", "refused", "canceled"),
+    ("ready", "claimed", "in_flight"),
+    ("ready", "canceled", "canceled"),
+    ("in_flight", "succeeded", "succeeded"),
+    ("in_flight", "failed", "failed"),
+    ("in_flight", "action_required", "requires_action"),
+    ("in_flight", "lost", "unknown"),
+    ("in_flight", "not_executed", "ready"),
+    ("in_flight", "canceled", "canceled"),
+    ("requires_action", "succeeded", "succeeded"),
+    ("requires_action", "failed", "failed"),
+    ("requires_action", "canceled", "canceled"),
+    ("unknown", "succeeded", "succeeded"),
+    ("unknown", "failed", "failed"),
+    ("unknown", "action_required", "requires_action"),
+    ("unknown", "canceled", "canceled"),
+    ("failed", "succeeded", "succeeded"),
+    ("canceled", "succeeded", "succeeded"),
+)
+
+RESERVATION: Final = _machine(
+    ("held", "consumed", "consumed"),
+    ("held", "released", "released"),
+)
+
+MACHINES: Final[Mapping[str, Machine]] = MappingProxyType(
+    {
+        "subscription": SUBSCRIPTION,
+        "invoice": INVOICE,
+        "payment": PAYMENT,
+        "attempt": ATTEMPT,
+        "reservation": RESERVATION,
+    }
+)
+
+
+def step(machine: Machine, state: str, trigger: str) -> str:
+    """The state after ``trigger``. Raises IllegalTransition if the table has no such row."""
+    try:
+        return machine[state, trigger]
+    except KeyError:
+        raise IllegalTransition(f"{trigger!r} is not possible while {state!r}") from None
+
+
+def can(machine: Machine, state: str, trigger: str) -> bool:
+    """True if the table has a row for it."""
+    return (state, trigger) in machine
+
+
+def describe(machine: Machine) -> str:
+    """The table as text, one row per transition."""
+    return "\n".join(f"{state} --{trigger}--> {to}" for (state, trigger), to in machine.items())
+
+
+DUE_RANK: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        kind: rank
+        for rank, kind in enumerate(
+            (
+                "trial_end",
+                "scheduled_change",
+                "pause_resume",
+                "cancellation",
+                "incomplete_expiry",
+                "renewal",
+                "credit_expiry",
+                "invoice_finalization",
+                "payment_retry",
+                "final_dunning_step",
+                "provider_callback",
+                "reconcile",
+                "page_expiry",
+                "reminder",
+            ),
+            start=1,
+        )
+    }
+)
+"""At one moment an account's work is taken in this order (ARCHITECTURE 4, Time)."""
