@@ -1,0 +1,71 @@
+"""What billing's events say: payloads in the public form (TypeID text, integers, ISO 8601)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from subledger.platform import ids
+from subledger.services.billing.terms import PlanTerms
+
+
+def moment(value: datetime | None) -> str | None:
+    """UTC, ISO 8601."""
+    return None if value is None else value.isoformat()
+
+
+def subscription(
+    row: Row[Any] | Mapping[str, Any], terms: PlanTerms, **changed: Any
+) -> dict[str, Any]:
+    """The fields of ``subscription.*``; ``changed`` replaces columns of the row."""
+    values = {**(row if isinstance(row, Mapping) else row._mapping), **changed}
+    return {
+        "subscription_id": ids.text("sub", values["id"]),
+        "customer_id": ids.text("cus", values["payer_id"]),
+        "beneficiary_id": ids.text("cus", values["beneficiary_id"]),
+        "plan_id": ids.text("plan", terms.plan_id),
+        "plan_version_id": ids.text("plv", terms.plan_version_id),
+        "product_id": ids.text("prod", terms.product_id),
+        "status": values["status"],
+        "quantity": quantity_text(values["quantity"]),
+        "currency": values["currency"],
+        "current_period_start_at": moment(values["current_period_start_at"]),
+        "current_period_end_at": moment(values["current_period_end_at"]),
+        "cancel_at": moment(values.get("cancel_at")),
+    }
+
+
+def invoice(
+    row: Row[Any] | Mapping[str, Any], subscription_ids: Sequence[UUID], **changed: Any
+) -> dict[str, Any]:
+    """The fields of ``invoice.*``."""
+    values = {**(row if isinstance(row, Mapping) else row._mapping), **changed}
+    return {
+        "invoice_id": ids.text("inv", values["id"]),
+        "number": number_text(values["series"], values["number"]),
+        "customer_id": ids.text("cus", values["account_id"]),
+        "currency": values["currency"],
+        "subtotal_minor": values["subtotal_minor"],
+        "discount_minor": values["discount_minor"],
+        "tax_minor": values["tax_minor"],
+        "total_minor": values["total_minor"],
+        "status": values["status"],
+        "due_at": moment(values["due_at"]),
+        "reason": values["reason"],
+        "subscription_ids": [ids.text("sub", each) for each in subscription_ids],
+    }
+
+
+def number_text(series: str, number: int) -> str:
+    """The number printed on the document: series and at least six digits."""
+    return f"{series}-{number:06d}"
+
+
+def quantity_text(value: Any) -> str:
+    """A quantity without trailing zeros."""
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

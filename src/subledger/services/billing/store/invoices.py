@@ -1,0 +1,200 @@
+"""Invoices with their lines, runs, reservations and receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from subledger.platform.bulk import Insert, Update
+from subledger.platform.db import Tx, sql
+from subledger.services.billing import tables
+from subledger.services.billing.store.subscriptions import Key
+
+_NUMBERS = sql(
+    """
+    INSERT INTO billing.number_series AS s (tenant_id, series, last_number)
+    SELECT * FROM unnest(
+        CAST(:tenants AS uuid[]), CAST(:series AS text[]), CAST(:counts AS bigint[])
+    ) AS w(tenant_id, series, n) ORDER BY tenant_id, series
+    ON CONFLICT (tenant_id, series) DO UPDATE SET last_number = s.last_number + excluded.last_number
+    RETURNING tenant_id, series, last_number
+    """
+)
+_INSERT_INVOICES = Insert(
+    tables.invoices,
+    [column.name for column in tables.invoices.c if column.name not in {"paid_minor", "closed_at"}],
+)
+_INSERT_RUNS = Insert(tables.billing_runs, [column.name for column in tables.billing_runs.c])
+_INSERT_LINES = Insert(tables.invoice_lines, [column.name for column in tables.invoice_lines.c])
+_INSERT_RESERVATIONS = Insert(
+    tables.reservations,
+    ["tenant_id", "invoice_id", "attempt_id", "amount_minor", "state", "reserved_at"],
+)
+_CLOSE_RESERVATIONS = Update(
+    tables.reservations,
+    keys=["tenant_id", "invoice_id", "attempt_id"],
+    sets=["state", "closed_at"],
+)
+_CLOSE_INVOICES = Update(
+    tables.invoices, keys=["tenant_id", "id"], sets=["status", "paid_minor", "closed_at"]
+)
+_INSERT_RECEIPTS = Insert(tables.receipts, [column.name for column in tables.receipts.c])
+_INSERT_WORK_ITEMS = Insert(
+    tables.work_items, ["tenant_id", "id", "kind", "account_id", "data", "opened_at"]
+)
+
+_WANTED = "unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[]))"
+_INVOICE = (
+    "i.tenant_id, i.id, i.account_id, i.series, i.number, i.status, i.reason, i.currency,"
+    " i.subtotal_minor, i.discount_minor, i.tax_minor, i.total_minor, i.paid_minor, i.due_at,"
+    " i.finalized_at, i.closed_at"
+)
+_LOCK_INVOICES = sql(
+    f"SELECT {_INVOICE} FROM billing.invoices i"
+    f" JOIN {_WANTED} AS w(tenant_id, id) USING (tenant_id, id)"
+    " ORDER BY i.tenant_id, i.id FOR NO KEY UPDATE OF i"
+)
+_INVOICES = sql(
+    f"SELECT {_INVOICE} FROM billing.invoices i"
+    f" JOIN {_WANTED} AS w(tenant_id, id) USING (tenant_id, id)"
+)
+_SUBSCRIPTIONS_OF = sql(
+    "SELECT DISTINCT r.tenant_id, r.invoice_id, r.subscription_id FROM billing.billing_runs r"
+    f" JOIN {_WANTED} AS w(tenant_id, invoice_id) USING (tenant_id, invoice_id)"
+    " ORDER BY r.tenant_id, r.invoice_id, r.subscription_id"
+)
+_OPEN_OF_SUBSCRIPTIONS = sql(
+    f"""
+    SELECT r.tenant_id, r.subscription_id, i.id
+    FROM {_WANTED} AS w(tenant_id, subscription_id)
+    JOIN billing.billing_runs r USING (tenant_id, subscription_id)
+    JOIN billing.invoices i ON i.tenant_id = r.tenant_id AND i.id = r.invoice_id
+    WHERE i.status = 'open'
+    """
+)
+_RESERVATIONS = sql(
+    "SELECT r.tenant_id, r.invoice_id, r.attempt_id, r.amount_minor, r.state"
+    f" FROM billing.reservations r"
+    f" JOIN {_WANTED} AS w(tenant_id, invoice_id) USING (tenant_id, invoice_id)"
+)
+_RECEIPTS = sql(
+    "SELECT r.tenant_id, r.attempt_id FROM billing.receipts r"
+    f" JOIN {_WANTED} AS w(tenant_id, attempt_id) USING (tenant_id, attempt_id)"
+)
+_TRANSFERS_OF = sql(
+    "SELECT t.tenant_id, t.invoice_id, t.kind, t.debit_account, t.credit_account, t.amount_minor,"
+    f" t.currency FROM billing.transfers t"
+    f" JOIN {_WANTED} AS w(tenant_id, invoice_id) USING (tenant_id, invoice_id)"
+    " WHERE t.kind = ANY (CAST(:kinds AS text[])) ORDER BY t.tenant_id, t.ledger_tx, t.n"
+)
+
+
+def _split(keys: Iterable[Key]) -> dict[str, list[UUID]]:
+    ordered = sorted(set(keys))
+    return {"tenants": [tenant for tenant, _ in ordered], "ids": [each for _, each in ordered]}
+
+
+async def take_numbers(
+    tx: Tx, counts: Mapping[tuple[UUID, str], int]
+) -> dict[tuple[UUID, str], int]:
+    """Take ``count`` numbers of each series; returns the first of them. Gap-free: the numbers are
+    given back if the transaction rolls back. Held to the end of the transaction, so taken late."""
+    ordered = sorted(counts)
+    rows = await tx.rows(
+        _NUMBERS,
+        tenants=[tenant for tenant, _ in ordered],
+        series=[series for _, series in ordered],
+        counts=[counts[key] for key in ordered],
+    )
+    return {
+        (row.tenant_id, row.series): row.last_number - counts[row.tenant_id, row.series] + 1
+        for row in rows
+    }
+
+
+async def insert_invoices(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    await _INSERT_INVOICES(tx, rows)
+
+
+async def insert_runs(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Claim the next run of each subscription; the database refuses a number used already."""
+    await _INSERT_RUNS(tx, rows)
+
+
+async def insert_lines(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    await _INSERT_LINES(tx, rows)
+
+
+async def insert_reservations(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Hold invoices for attempts; the database refuses a second one."""
+    await _INSERT_RESERVATIONS(tx, rows)
+
+
+async def close_reservations(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    await _CLOSE_RESERVATIONS(tx, rows)
+
+
+async def close_invoices(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    await _CLOSE_INVOICES(tx, rows)
+
+
+async def insert_receipts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    await _INSERT_RECEIPTS(tx, rows)
+
+
+async def insert_work_items(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    await _INSERT_WORK_ITEMS(tx, rows)
+
+
+async def lock_invoices(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
+    """Lock invoices in ascending order (accounts and subscriptions are locked before)."""
+    rows = await tx.rows(_LOCK_INVOICES, **_split(keys))
+    return {(row.tenant_id, row.id): row for row in rows}
+
+
+async def invoices(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
+    rows = await tx.rows(_INVOICES, **_split(keys))
+    return {(row.tenant_id, row.id): row for row in rows}
+
+
+async def subscriptions_of(tx: Tx, invoices: Iterable[Key]) -> dict[Key, list[UUID]]:
+    """The subscriptions that each invoice bills."""
+    found: dict[Key, list[UUID]] = {}
+    for row in await tx.rows(_SUBSCRIPTIONS_OF, **_split(invoices)):
+        found.setdefault((row.tenant_id, row.invoice_id), []).append(row.subscription_id)
+    return found
+
+
+async def open_invoices_of(tx: Tx, subscriptions: Iterable[Key]) -> dict[Key, set[UUID]]:
+    """The open invoices of each subscription."""
+    found: dict[Key, set[UUID]] = {}
+    for row in await tx.rows(_OPEN_OF_SUBSCRIPTIONS, **_split(subscriptions)):
+        found.setdefault((row.tenant_id, row.subscription_id), set()).add(row.id)
+    return found
+
+
+async def reservations(tx: Tx, invoices: Iterable[Key]) -> dict[Key, list[Row[Any]]]:
+    """All reservations of each invoice; the invoice's lock protects them."""
+    found: dict[Key, list[Row[Any]]] = {}
+    for row in await tx.rows(_RESERVATIONS, **_split(invoices)):
+        found.setdefault((row.tenant_id, row.invoice_id), []).append(row)
+    return found
+
+
+async def booked_attempts(tx: Tx, attempts: Iterable[Key]) -> set[Key]:
+    """Which attempts' money is booked already."""
+    rows = await tx.rows(_RECEIPTS, **_split(attempts))
+    return {(row.tenant_id, row.attempt_id) for row in rows}
+
+
+async def transfers_of(
+    tx: Tx, invoices: Iterable[Key], *, kinds: Sequence[str]
+) -> dict[Key, list[Row[Any]]]:
+    """The transfers of these kinds that speak of each invoice, in the order of their posting."""
+    found: dict[Key, list[Row[Any]]] = {}
+    for row in await tx.rows(_TRANSFERS_OF, **_split(invoices), kinds=list(kinds)):
+        found.setdefault((row.tenant_id, row.invoice_id), []).append(row)
+    return found

@@ -1,0 +1,111 @@
+"""Plan versions as the core sees them. They never change once written, so they are kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from subledger.core.calendar import Interval, Unit
+from subledger.core.pricing import Flat, PerUnit, PriceModel
+from subledger.platform.db import Tx
+from subledger.services.billing.store import subscriptions as store
+from subledger.services.billing.store.subscriptions import Key
+
+_MOST = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class PriceTerms:
+    """One price of a plan version."""
+
+    price_id: UUID
+    code: str
+    currency: str
+    model: PriceModel
+    interval: Interval
+    timing: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTerms:
+    """An immutable plan version with its prices in every currency."""
+
+    tenant_id: UUID
+    plan_version_id: UUID
+    plan_id: UUID
+    product_id: UUID
+    grace_s: int
+    prices: tuple[PriceTerms, ...]
+
+    def prices_in(self, currency: str) -> tuple[PriceTerms, ...]:
+        """The prices in one currency, by code; empty if the plan is not sold in it."""
+        return tuple(each for each in self.prices if each.currency == currency)
+
+
+class TermsMemory:
+    """Plan versions seen by this process, most recently used last, at most ``most``."""
+
+    def __init__(self, most: int = _MOST) -> None:
+        self._most = most
+        self._known: OrderedDict[Key, PlanTerms] = OrderedDict()
+
+    async def load(self, tx: Tx, keys: Iterable[Key]) -> Mapping[Key, PlanTerms]:
+        """The terms of each ``(tenant_id, plan_version_id)``; what does not exist is left out."""
+        wanted = set(keys)
+        assert {tenant for tenant, _ in wanted} <= tx.tenants, "terms of a tenant out of sight"
+        missing = [key for key in wanted if key not in self._known]
+        found = _read(await store.plan_terms(tx, missing)) if missing else {}
+        for key in wanted:
+            if key in self._known:
+                self._known.move_to_end(key)
+                found[key] = self._known[key]
+        for key in missing:
+            if key in found:
+                self._known[key] = found[key]
+        while len(self._known) > self._most:
+            self._known.popitem(last=False)
+        return found
+
+
+def price_model(model: str, terms: Mapping[str, Any]) -> PriceModel:
+    """A stored price as the core's model. Raises ValueError for a model it does not know."""
+    if model == "flat":
+        return Flat(amount_minor=int(terms["amount_minor"]))
+    if model == "per_unit":
+        return PerUnit(unit_amount=Decimal(terms["unit_amount"]))
+    raise ValueError(f"unknown price model {model!r}")
+
+
+def _read(rows: Iterable[Any]) -> dict[Key, PlanTerms]:
+    heads: dict[Key, Any] = {}
+    prices: dict[Key, list[PriceTerms]] = {}
+    for row in rows:
+        key = (row.tenant_id, row.plan_version_id)
+        heads[key] = row
+        prices.setdefault(key, []).append(
+            PriceTerms(
+                price_id=row.price_id,
+                code=row.code,
+                currency=row.currency,
+                model=price_model(row.model, msgspec.json.decode(row.terms)),
+                interval=Interval(unit=Unit(row.interval_unit), count=row.interval_count),
+                timing=row.timing,
+            )
+        )
+    return {
+        key: PlanTerms(
+            tenant_id=row.tenant_id,
+            plan_version_id=row.plan_version_id,
+            plan_id=row.plan_id,
+            product_id=row.product_id,
+            grace_s=row.grace_s,
+            prices=tuple(prices[key]),
+        )
+        for key, row in heads.items()
+    }
