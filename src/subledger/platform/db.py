@@ -147,6 +147,8 @@ class Tx:
         self.tenants = tenants
         self.events: list[Event] = []
         self.wrote = False
+        self.held: dict[tuple[str, UUID, UUID], Row[Any]] = {}
+        """Root rows that this transaction has locked, by kind, tenant and id."""
         self._connection = connection
         self._now: dict[UUID, datetime] = {}
 
@@ -181,7 +183,7 @@ class Tx:
         for a tenant that is not visible here.
         """
         wanted = frozenset(tenants)
-        missing = [each for each in sorted(wanted) if each not in self._now]
+        missing = [each for each in wanted if each not in self._now]
         if missing:
             for row in await self.rows(_CLOCKS, tenants=missing):
                 self._now[row.tenant_id] = row.now_at
@@ -210,14 +212,12 @@ class Database:
         ids: Ids | None = None,
         wakeup: Wakeup | None = None,
         pool_size: int = 5,
-        statement_cache_size: int = 100,
     ) -> None:
-        """``statement_cache_size=0`` keeps no prepared statement (PgBouncer, transaction mode)."""
         self.url = url
         self.ids = ids or Ids()
         self.wakeup = wakeup or Wakeup()
         self._append = append
-        self.engine = connect(url, pool_size=pool_size, statement_cache_size=statement_cache_size)
+        self.engine = connect(url, pool_size=pool_size)
 
     @asynccontextmanager
     async def transaction(
@@ -276,14 +276,18 @@ class Database:
         await self.engine.dispose()
 
 
-def connect(url: str, *, pool_size: int = 5, statement_cache_size: int = 100) -> AsyncEngine:
-    """An engine on ``url`` (``postgresql+asyncpg://``); connecting times out after 10 s."""
+def connect(url: str, *, pool_size: int = 5) -> AsyncEngine:
+    """An engine on ``url`` (``postgresql+asyncpg://``); connecting times out after 10 s.
+
+    Statements are unnamed, so that each is planned with its own values, and so that a pooler in
+    transaction mode may stand between (ADR 0003).
+    """
     arguments: dict[str, Any] = {
         "timeout": 10,
-        "prepared_statement_cache_size": statement_cache_size,
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+        "prepared_statement_name_func": lambda: "",
     }
-    if statement_cache_size == 0:
-        arguments |= {"statement_cache_size": 0, "prepared_statement_name_func": lambda: ""}
     return create_async_engine(
         url,
         pool_size=pool_size,

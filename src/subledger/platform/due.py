@@ -154,7 +154,7 @@ class DueQueue:
 
     async def put(self, tx: Tx, rows: Iterable[Due]) -> None:
         """Set due moments (insert, or replace and make claimable again)."""
-        ordered = sorted(rows, key=lambda each: (each.tenant_id, each.kind, each.id))
+        ordered = sorted(rows, key=lambda each: (each.tenant_id.bytes, each.kind, each.id.bytes))
         await self._put(
             tx,
             [
@@ -176,7 +176,7 @@ class DueQueue:
 
         The owner's root rows (accounts, payments) must be locked, which orders the deletes.
         """
-        given = sorted(keys)
+        given = list(keys)
         if given:
             await tx.run(
                 self._drop,

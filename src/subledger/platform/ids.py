@@ -12,6 +12,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from uuid import UUID
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -60,6 +61,7 @@ class Ids:
         return UUID(int=value)
 
 
+@lru_cache(maxsize=200_000)
 def text(prefix: str, value: UUID) -> str:
     """The public form of an id: ``prefix_`` and 26 characters."""
     number = value.int
@@ -71,6 +73,7 @@ class InvalidId(ValueError):
     """The text is not an id of the wanted kind."""
 
 
+@lru_cache(maxsize=200_000)
 def parse(prefix: str, value: str) -> UUID:
     """Read a public id back. Raises InvalidId for another prefix, length, letter or overflow."""
     head, _, tail = value.rpartition("_")

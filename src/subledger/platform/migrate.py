@@ -103,7 +103,6 @@ async def _roles(connection: AsyncConnection, secret_key: str) -> None:
             "search_path": "pg_catalog",
             "lock_timeout": "3s",
             "idle_in_transaction_session_timeout": "5s",
-            "plan_cache_mode": "force_custom_plan",
             "jit": "off",
             "timezone": "UTC",
         }.items():

@@ -321,9 +321,7 @@ CREATE TABLE billing.transfers (
 ;;
 CREATE INDEX transfers_of_account ON billing.transfers (tenant_id, account_id, occurred_at)
 ;;
-CREATE INDEX transfers_recorded ON billing.transfers (tenant_id, recorded_at)
-;;
-CREATE INDEX transfers_of_invoice ON billing.transfers (tenant_id, invoice_id)
+CREATE INDEX transfers_recorded ON billing.transfers USING brin (recorded_at)
 ;;
 CREATE VIEW billing.entries WITH (security_invoker = true) AS
     SELECT tenant_id, ledger_tx, n, kind, account_id, invoice_id, debit_account AS ledger_account,

@@ -85,16 +85,22 @@ _RECEIPTS = sql(
     f" JOIN {_WANTED} AS w(tenant_id, attempt_id) USING (tenant_id, attempt_id)"
 )
 _TRANSFERS_OF = sql(
-    "SELECT t.tenant_id, t.invoice_id, t.kind, t.debit_account, t.credit_account, t.amount_minor,"
-    f" t.currency FROM billing.transfers t"
-    f" JOIN {_WANTED} AS w(tenant_id, invoice_id) USING (tenant_id, invoice_id)"
-    " WHERE t.kind = ANY (CAST(:kinds AS text[])) ORDER BY t.tenant_id, t.ledger_tx, t.n"
+    """
+    SELECT t.tenant_id, t.invoice_id, t.kind, t.debit_account, t.credit_account, t.amount_minor,
+           t.currency
+    FROM unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, invoice_id)
+    JOIN billing.invoices i ON i.tenant_id = w.tenant_id AND i.id = w.invoice_id
+    JOIN billing.transfers t ON t.tenant_id = i.tenant_id AND t.account_id = i.account_id
+        AND t.occurred_at >= i.finalized_at AND t.invoice_id = i.id
+    WHERE t.kind = ANY (CAST(:kinds AS text[])) ORDER BY t.tenant_id, t.ledger_tx, t.n
+    """
 )
 
 
 def _split(keys: Iterable[Key]) -> dict[str, list[UUID]]:
-    ordered = sorted(set(keys))
-    return {"tenants": [tenant for tenant, _ in ordered], "ids": [each for _, each in ordered]}
+    """Each key once; the statements order what they lock themselves."""
+    once = dict.fromkeys(keys)
+    return {"tenants": [tenant for tenant, _ in once], "ids": [each for _, each in once]}
 
 
 async def take_numbers(

@@ -22,11 +22,14 @@ _BALANCES = Insert(
 )
 _ROLL_UP = sql(
     """
-    WITH span AS (
+    WITH through AS (
+        SELECT (clock_timestamp() AT TIME ZONE 'UTC' - interval '15 minutes')::date - 1 AS day
+    ), span AS (
         SELECT t.tenant_id, coalesce(r.through_day, date '2000-01-01') AS after_day,
-               CAST(:through AS date) AS through_day
-        FROM unnest(CAST(:tenants AS uuid[])) AS t(tenant_id)
+               through.day AS through_day
+        FROM through CROSS JOIN unnest(CAST(:tenants AS uuid[])) AS t(tenant_id)
         LEFT JOIN billing.rolled_up r USING (tenant_id)
+        WHERE coalesce(r.through_day, date '2000-01-01') < through.day
     ), sums AS (
         SELECT e.tenant_id, (e.recorded_at AT TIME ZONE 'UTC')::date AS day, e.ledger_account,
                e.currency, sum(e.debit_minor) AS debit_minor, sum(e.credit_minor) AS credit_minor
@@ -41,17 +44,22 @@ _ROLL_UP = sql(
         ORDER BY 1, 2, 3, 4
     )
     INSERT INTO billing.rolled_up (tenant_id, through_day)
-    SELECT tenant_id, through_day FROM span WHERE after_day < through_day ORDER BY tenant_id
+    SELECT tenant_id, through_day FROM span ORDER BY tenant_id
     ON CONFLICT (tenant_id) DO UPDATE SET through_day = excluded.through_day
     """
 )
-_TO_ROLL_UP = sql(
-    """
-    SELECT c.tenant_id, (clock_timestamp() - interval '15 minutes' - interval '1 day')::date
-        AS through_day
-    FROM identity.clocks c
-    """
-)
+_TENANTS = sql("SELECT tenant_id FROM identity.clocks ORDER BY tenant_id")
+
+
+async def all_tenants(tx: Tx) -> list[UUID]:
+    """Every tenant (as the due reader)."""
+    return [row.tenant_id for row in await tx.rows(_TENANTS)]
+
+
+async def roll_up(tx: Tx, tenants: Sequence[UUID]) -> int:
+    """Sum the days that are over and not summed yet; tells how many tenants moved on. Two at
+    once collide on the day's key, and the later one rolls back."""
+    return await tx.run(_ROLL_UP, tenants=list(tenants))
 
 
 async def insert_transfers(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -70,6 +78,8 @@ async def add_to_balances(tx: Tx, changes: Mapping[tuple[UUID, UUID, str, str], 
                 "currency": currency,
                 "balance_minor": changes[tenant, account, ledger, currency],
             }
-            for tenant, account, ledger, currency in sorted(changes)
+            for tenant, account, ledger, currency in sorted(
+                changes, key=lambda key: (key[0].bytes, key[1].bytes, key[2], key[3])
+            )
         ],
     )

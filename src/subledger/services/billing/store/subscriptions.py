@@ -138,26 +138,32 @@ _USED = Update(
 
 
 def _split(keys: Iterable[Key]) -> dict[str, list[UUID]]:
-    ordered = sorted(set(keys))
-    return {"tenants": [tenant for tenant, _ in ordered], "ids": [each for _, each in ordered]}
+    """Each key once; the statements order what they lock themselves."""
+    once = dict.fromkeys(keys)
+    return {"tenants": [tenant for tenant, _ in once], "ids": [each for _, each in once]}
 
 
 async def lock_accounts(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
     """Lock accounts in ascending order. Whoever holds the account decides alone."""
     rows = await tx.rows(_LOCK_ACCOUNTS, **_split(keys))
+    tx.held.update({("account", row.tenant_id, row.id): row for row in rows})
     return {(row.tenant_id, row.id): row for row in rows}
 
 
 async def accounts(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
     """Accounts that this transaction has locked already (or only reads)."""
-    rows = await tx.rows(_ACCOUNTS, **_split(keys))
+    wanted = list(dict.fromkeys(keys))
+    held = {key: tx.held.get(("account", *key)) for key in wanted}
+    if all(held.values()):
+        return {key: row for key, row in held.items() if row is not None}
+    rows = await tx.rows(_ACCOUNTS, **_split(wanted))
     return {(row.tenant_id, row.id): row for row in rows}
 
 
 async def moments(tx: Tx, keys: Iterable[Key], rows: Mapping[Key, Row[Any]]) -> dict[Key, datetime]:
     """The moment at which this transaction acts for each account: its tenant's clock, never
     earlier than the account's last moment; and remember it. The accounts are locked."""
-    wanted = sorted(set(keys))
+    wanted = list(dict.fromkeys(keys))
     clocks = await tx.clocks({tenant for tenant, _ in wanted})
     at = {key: max(clocks[key[0]], rows[key].last_occurred_at) for key in wanted}
     await _OCCURRED(

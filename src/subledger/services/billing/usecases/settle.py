@@ -78,7 +78,7 @@ class _Scene:
 
 async def _load(tx: Tx, memory: TermsMemory, outcomes: Sequence[_Outcome]) -> _Scene:
     accounts = await subscriptions.accounts(tx, (each.account for each in outcomes))
-    named = sorted({each.invoice for each in outcomes if each.invoice is not None})
+    named = {each.invoice for each in outcomes if each.invoice is not None}
     subscribed = await invoices.subscriptions_of(tx, named)
     rows = await subscriptions.lock_subscriptions(
         tx, ((tenant, each) for (tenant, _), found in subscribed.items() for each in found)
@@ -243,7 +243,7 @@ async def _activate(
     tx: Tx, scene: _Scene, applied: Sequence[_Outcome], left_open: dict[Key, set[UUID]]
 ) -> None:
     """A paid first invoice activates, a paid renewal renews; past due ends with the last debt."""
-    statuses = []
+    statuses, activated = [], []
     for each in applied:
         assert each.invoice is not None
         invoice = scene.invoices[each.invoice]
@@ -251,8 +251,7 @@ async def _activate(
             key = (row.tenant_id, row.id)
             if row.status == "incomplete":
                 kind, status = events.SUBSCRIPTION_ACTIVATED, "active"
-                await subscriptions.due.drop(tx, [(row.tenant_id, subscriptions.EXPIRY, row.id)])
-                await subscriptions.put_renewals(tx, [row])
+                activated.append(row)
             elif row.status in {"active", "past_due"}:
                 still_owed = left_open.get(key, set()) - {invoice.id}
                 kind = events.SUBSCRIPTION_RENEWED
@@ -273,6 +272,10 @@ async def _activate(
                 ]
             )
     await subscriptions.set_statuses(tx, statuses)
+    await subscriptions.due.drop(
+        tx, ((row.tenant_id, subscriptions.EXPIRY, row.id) for row in activated)
+    )
+    await subscriptions.put_renewals(tx, activated)
 
 
 async def _open_unapplied(

@@ -1,0 +1,46 @@
+"""What billing does when something happened elsewhere, or became due."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from subledger.contracts import events
+from subledger.contracts.events import Recorded
+from subledger.platform.db import Tx
+from subledger.platform.eventlog.consumer import Group, Handler, Subjects
+from subledger.services.billing.store import subscriptions
+from subledger.services.billing.terms import TermsMemory
+from subledger.services.billing.usecases import end, renew, settle
+
+_UseCase = Callable[[Tx, TermsMemory, Sequence[Recorded]], Awaitable[None]]
+
+_HANDLERS: dict[str, _UseCase] = {
+    events.RENEW_REQUIRED: renew.renew,
+    events.CANCEL_REQUIRED: end.reach_cancellation,
+    events.EXPIRY_REQUIRED: end.expire_incomplete,
+    events.FINAL_STEP_REQUIRED: end.finish_dunning,
+    events.PAYMENT_SUCCEEDED: settle.paid,
+    events.PAYMENT_FAILED: settle.not_paid,
+    events.PAYMENT_CANCELED: settle.not_paid,
+}
+
+
+async def _lock(tx: Tx, subjects: Subjects) -> None:
+    await subscriptions.lock_accounts(tx, subjects)
+
+
+def group(memory: TermsMemory) -> Group:
+    """The group ``billing``: accounts are locked in order before any handler runs."""
+
+    def bound(use_case: _UseCase) -> Handler:
+        async def handle(tx: Tx, given: Sequence[Recorded]) -> None:
+            await use_case(tx, memory, given)
+
+        return handle
+
+    return Group(
+        name="billing",
+        schema="billing",
+        handlers={kind: bound(use_case) for kind, use_case in _HANDLERS.items()},
+        lock=_lock,
+    )

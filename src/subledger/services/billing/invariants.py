@@ -1,0 +1,119 @@
+"""What must always hold in billing's tables: queries that return no row."""
+
+from __future__ import annotations
+
+from subledger.platform.service import Invariant
+
+INVARIANTS = (
+    Invariant(
+        "an invoice equals its lines",
+        """
+        SELECT i.tenant_id, format('invoice %s: total %s, lines %s', i.id, i.total_minor,
+                                   sum(l.net_minor + l.tax_minor)) AS detail
+        FROM billing.invoices i JOIN billing.invoice_lines l
+          ON l.tenant_id = i.tenant_id AND l.invoice_id = i.id
+        GROUP BY i.tenant_id, i.id
+        HAVING i.total_minor <> sum(l.net_minor + l.tax_minor)
+            OR i.subtotal_minor <> sum(l.gross_minor)
+            OR i.discount_minor <> sum(l.discount_minor) OR i.tax_minor <> sum(l.tax_minor)
+        """,
+    ),
+    Invariant(
+        "an account's balance equals its entries",
+        """
+        SELECT coalesce(b.tenant_id, e.tenant_id) AS tenant_id,
+               format('account %s %s %s: balance %s, entries %s',
+                      coalesce(b.account_id, e.account_id), coalesce(b.ledger, e.ledger),
+                      coalesce(b.currency, e.currency), b.balance_minor, e.sum_minor) AS detail
+        FROM billing.balances b
+        FULL JOIN (
+            SELECT tenant_id, account_id, split_part(ledger_account, ':', 1) AS ledger, currency,
+                   sum(debit_minor - credit_minor) AS sum_minor
+            FROM billing.entries
+            WHERE split_part(ledger_account, ':', 1) IN ('receivable', 'credit', 'unapplied')
+            GROUP BY 1, 2, 3, 4
+        ) AS e ON (b.tenant_id, b.account_id, b.ledger, b.currency)
+                = (e.tenant_id, e.account_id, e.ledger, e.currency)
+        WHERE b.balance_minor IS DISTINCT FROM e.sum_minor
+        """,
+    ),
+    Invariant(
+        "the receivable of a closed invoice is zero, of an open one what is owed",
+        """
+        SELECT i.tenant_id, format('invoice %s (%s): receivable %s', i.id, i.status,
+                                   coalesce(sum(e.debit_minor - e.credit_minor), 0)) AS detail
+        FROM billing.invoices i LEFT JOIN billing.entries e
+          ON e.tenant_id = i.tenant_id AND e.invoice_id = i.id
+         AND split_part(e.ledger_account, ':', 1) = 'receivable'
+        GROUP BY i.tenant_id, i.id
+        HAVING coalesce(sum(e.debit_minor - e.credit_minor), 0)
+            <> CASE WHEN i.status = 'open' THEN i.total_minor - i.paid_minor ELSE 0 END
+        """,
+    ),
+    Invariant(
+        "numbers of a series have no gap",
+        """
+        SELECT s.tenant_id, format('series %s: last %s, invoices %s', s.series, s.last_number,
+                                   count(i.id)) AS detail
+        FROM billing.number_series s LEFT JOIN billing.invoices i
+          ON i.tenant_id = s.tenant_id AND i.series = s.series
+        GROUP BY s.tenant_id, s.series
+        HAVING s.last_number <> count(i.id) OR s.last_number <> coalesce(max(i.number), 0)
+        """,
+    ),
+    Invariant(
+        "runs are numbered without a gap and cover every moment once",
+        """
+        SELECT tenant_id, format('subscription %s run %s: period %s to %s', subscription_id,
+                                 number, period_start_at, period_end_at) AS detail
+        FROM (
+            SELECT r.*, s.started_at, s.billed_through_at, s.last_run_number,
+                   lag(r.number) OVER runs AS previous, lag(r.period_end_at) OVER runs AS ended,
+                   lead(r.number) OVER runs AS following
+            FROM billing.billing_runs r JOIN billing.subscriptions s
+              ON s.tenant_id = r.tenant_id AND s.id = r.subscription_id
+            WINDOW runs AS (PARTITION BY r.tenant_id, r.subscription_id ORDER BY r.number)
+        ) AS r
+        WHERE number <> coalesce(previous, 0) + 1
+           OR period_start_at <> coalesce(ended, started_at)
+           OR (following IS NULL
+               AND (period_end_at <> billed_through_at OR number <> last_run_number))
+        """,
+    ),
+    Invariant(
+        "a live subscription knows what comes next",
+        """
+        SELECT s.tenant_id, format('subscription %s (%s) has nothing due', s.id, s.status)
+            AS detail
+        FROM billing.subscriptions s
+        WHERE s.status IN ('incomplete', 'active', 'past_due') AND s.parked_reason IS NULL
+          AND NOT EXISTS (
+            SELECT FROM billing.due d WHERE d.tenant_id = s.tenant_id AND d.id = s.id
+              AND d.kind = CASE s.status WHEN 'incomplete' THEN 'incomplete_expiry'
+                                         ELSE 'renewal' END)
+        """,
+    ),
+    Invariant(
+        "a closed invoice is not reserved, a paid one was collected or free",
+        """
+        SELECT i.tenant_id, format('invoice %s is %s', i.id, i.status) AS detail
+        FROM billing.invoices i
+        WHERE (i.status <> 'open' AND EXISTS (
+                SELECT FROM billing.reservations r WHERE r.tenant_id = i.tenant_id
+                  AND r.invoice_id = i.id AND r.state = 'held'))
+           OR (i.status = 'paid' AND i.total_minor > 0 AND NOT EXISTS (
+                SELECT FROM billing.receipts r WHERE r.tenant_id = i.tenant_id
+                  AND r.invoice_id = i.id AND r.applied_minor = i.total_minor))
+        """,
+    ),
+    Invariant(
+        "money received is booked whole",
+        """
+        SELECT r.tenant_id, format('attempt %s: applied %s, unapplied %s', r.attempt_id,
+                                   r.applied_minor, r.unapplied_minor) AS detail
+        FROM billing.receipts r
+        WHERE r.applied_minor < 0 OR r.unapplied_minor < 0
+           OR (r.applied_minor = 0 AND r.unapplied_minor = 0)
+        """,
+    ),
+)

@@ -1,0 +1,63 @@
+"""Billing's own steps: announce what is due, roll up the ledger's days."""
+
+from __future__ import annotations
+
+from subledger.contracts import events
+from subledger.contracts.events import Event
+from subledger.platform import ids
+from subledger.platform.db import DUE_READER, Database, story
+from subledger.services.billing.store import postings, subscriptions
+
+_ANNOUNCE = story("billing.announce_due")
+_ROLL_UP = story("billing.roll_up")
+
+_COMMANDS = {
+    subscriptions.RENEWAL: events.RENEW_REQUIRED,
+    subscriptions.CANCELLATION: events.CANCEL_REQUIRED,
+    subscriptions.EXPIRY: events.EXPIRY_REQUIRED,
+}
+
+
+class Jobs:
+    """Steps on billing's database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def announce_due(self, limit: int) -> int:
+        """Claim due rows and tell what they require, in one transaction; returns how many."""
+        async with self._database.transaction(_ANNOUNCE) as tx:
+            rows = await subscriptions.due.claim(tx, limit)
+            if not rows:
+                return 0
+            clocks = await tx.clocks({row.tenant_id for row in rows})
+            tx.emit(
+                Event(
+                    type=_COMMANDS[row.kind],
+                    tenant_id=row.tenant_id,
+                    subject=row.account_id,
+                    data={
+                        "subscription_id": ids.text("sub", row.id),
+                        "customer_id": ids.text("cus", row.account_id),
+                        "due_at": row.due_at.isoformat(),
+                    },
+                    occurred_at=clocks[row.tenant_id],
+                )
+                for row in rows
+            )
+            return len(rows)
+
+    async def roll_up(self, limit: int) -> int:
+        """Sum whole past days (UTC, by ``recorded_at``) of the ledger, at most ``limit`` tenants.
+
+        A day is summed once it is a quarter of an hour over: no transaction lives that long.
+        """
+        async with self._database.transaction(_ROLL_UP) as tx:
+            async with tx.reading_as(DUE_READER):
+                tenants = await postings.all_tenants(tx)
+            done = 0
+            for start in range(0, len(tenants), limit):
+                part = tenants[start : start + limit]
+                await tx.use_tenants(part)
+                done += await postings.roll_up(tx, part)
+            return done
