@@ -24,14 +24,19 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import asyncpg
+import msgspec
 import pytest
 from sqlalchemy.engine import make_url
 
+from subledger.contracts.events import Event
 from subledger.platform import migrate
-from subledger.platform.db import Database, Wakeup
+from subledger.platform.db import Database, Wakeup, story
 from subledger.platform.eventlog.writer import append
 from subledger.platform.ids import Ids
 
@@ -148,7 +153,8 @@ def start_server(folder: Path, *, fsync: bool = False) -> Server:
     made = subprocess.run(
         [
             *(str(binaries / "initdb"), "-D", str(data), f"--pwfile={secret}"),
-            *"-U postgres -A scram-sha-256 -E UTF8 --locale=C.UTF-8 --no-sync".split(),
+            *["-U", "postgres", "-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8"],
+            "--no-sync",
         ],
         cwd="/",
         capture_output=True,
@@ -345,7 +351,6 @@ async def service_database() -> AsyncIterator[ServiceDatabase]:
         ids: Ids | None = None,
         wakeup: Wakeup | None = None,
         pool_size: int = 5,
-        statement_cache_size: int = 100,
     ) -> Database:
         made.append(
             Database(
@@ -354,7 +359,6 @@ async def service_database() -> AsyncIterator[ServiceDatabase]:
                 ids=ids,
                 wakeup=wakeup,
                 pool_size=pool_size,
-                statement_cache_size=statement_cache_size,
             )
         )
         return made[-1]
@@ -368,3 +372,67 @@ async def service_database() -> AsyncIterator[ServiceDatabase]:
 def admin() -> Callable[[str], Awaitable[asyncpg.Connection[asyncpg.Record]]]:
     """``await admin(url)``: a plain asyncpg connection as the administrator; the caller closes."""
     return _connect
+
+
+# --- tenants and their events -------------------------------------------------------------------
+
+_EMIT = story("tests.emit")
+
+
+@pytest.fixture(scope="session")
+def make_tenant() -> Callable[..., Awaitable[UUID]]:
+    """``await make_tenant(url, now_at=None)``: a sandbox tenant whose clock says ``now_at``, or a
+    live one without it."""
+
+    async def make(url: str, *, now_at: datetime | None = None) -> UUID:
+        connection = await _connect(url)
+        tenant_id, live_id = Ids().new(), Ids().new()
+        mode = "live" if now_at is None else "sandbox"
+        try:
+            await connection.execute(
+                "INSERT INTO identity.tenants (tenant_id, name, mode, live_tenant_id, created_at)"
+                " VALUES ($1, 'Test', $2, $3, clock_timestamp())",
+                *(tenant_id, mode, None if now_at is None else live_id),
+            )
+            await connection.execute(
+                "INSERT INTO identity.clocks (tenant_id, mode, now_at) VALUES ($1, $2, $3)",
+                *(tenant_id, mode, now_at),
+            )
+        finally:
+            await connection.close()
+        return tenant_id
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def emit() -> Callable[..., Awaitable[None]]:
+    """``await emit(database, event, ...)``: append events in one transaction, as a service does."""
+
+    async def append_all(database: Database, *events: Event) -> None:
+        async with database.transaction(_EMIT, tenants={e.tenant_id for e in events}) as tx:
+            tx.emit(events)
+
+    return append_all
+
+
+@pytest.fixture(scope="session")
+def events_of() -> Callable[..., Awaitable[list[tuple[str, dict[str, Any]]]]]:
+    """``await events_of(url, tenant_id)``: ``(type, data)`` of the tenant's events; of one subject
+    in the account's order if ``subject`` is given."""
+
+    async def read(
+        url: str, tenant_id: UUID, subject: UUID | None = None
+    ) -> list[tuple[str, dict[str, Any]]]:
+        connection = await _connect(url)
+        try:
+            rows = await connection.fetch(
+                "SELECT type, data FROM eventlog.events WHERE tenant_id = $1"
+                " AND ($2::uuid IS NULL OR subject = $2) ORDER BY partition, position",
+                *(tenant_id, subject),
+            )
+        finally:
+            await connection.close()
+        return [(row["type"], msgspec.json.decode(row["data"])) for row in rows]
+
+    return read

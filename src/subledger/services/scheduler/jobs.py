@@ -1,0 +1,32 @@
+"""Periodic work: announce what is due, keep the event log's segments ahead of its writers."""
+
+from __future__ import annotations
+
+from subledger.platform.db import Database, story
+from subledger.platform.eventlog.tables import SEGMENT
+from subledger.platform.service import Step
+from subledger.services.scheduler import store
+from subledger.services.scheduler.usecases.announce import announce
+
+_ANNOUNCE = story("scheduler.announce")
+_SEGMENTS = story("scheduler.create_segments")
+
+
+def announcing(database: Database) -> Step:
+    """Due retries and last steps of dunning."""
+
+    async def run(limit: int) -> int:
+        async with database.transaction(_ANNOUNCE) as tx:
+            return await announce(tx, limit)
+
+    return Step("scheduler.announce", run)
+
+
+def segments(database: Database) -> Step:
+    """Segments of the event log, created ahead (once a minute)."""
+
+    async def run(limit: int) -> int:
+        async with database.transaction(_SEGMENTS) as tx:
+            return await store.create_segments(tx, SEGMENT)
+
+    return Step("scheduler.create_segments", run, pause_s=60)

@@ -1,0 +1,39 @@
+"""Tables of the schema ``scheduler``: dunning policies, collections in dunning, due moments."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, MetaData, Table, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+
+from subledger.platform.due import due_table
+from subledger.platform.eventlog.tables import consumer_tables
+
+metadata = MetaData(schema="scheduler")
+_when = DateTime(timezone=True)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("delays_s", JSONB, nullable=False),
+    Column("final_action", Text, nullable=False),
+    Column("hard_decline_stops", Boolean, nullable=False),
+    Column("updated_at", _when, nullable=False),
+)
+
+collections = Table(
+    "collections",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("invoice_id", Uuid, primary_key=True),
+    Column("account_id", Uuid, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("failures", JSONB, nullable=False),
+    Column("retries", BigInteger, nullable=False),
+    Column("first_failed_at", _when, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("ended_at", _when),
+)
+
+due = due_table(metadata)
+cursors, parked, blocked = consumer_tables(metadata)
