@@ -1,0 +1,38 @@
+"""What the entitlements hear."""
+
+from __future__ import annotations
+
+from subledger.contracts.events import (
+    CUSTOMER_CREATED,
+    CUSTOMER_DELETED,
+    CUSTOMER_UPDATED,
+    PRODUCT_CREATED,
+    PRODUCT_UPDATED,
+    SUBSCRIPTION_ACTIVATED,
+    SUBSCRIPTION_CANCELED,
+    SUBSCRIPTION_CHANGED,
+    SUBSCRIPTION_PAST_DUE,
+    SUBSCRIPTION_RENEWED,
+)
+from subledger.platform.eventlog.consumer import Group
+from subledger.services.entitlements.store import GROUP_NAME
+from subledger.services.entitlements.usecases.grant import change, grant, revoke
+from subledger.services.entitlements.usecases.know import know_customers, know_products
+
+GROUP = Group(
+    name=GROUP_NAME,
+    schema="entitlements",
+    handlers={
+        CUSTOMER_CREATED: know_customers,
+        CUSTOMER_UPDATED: know_customers,
+        CUSTOMER_DELETED: know_customers,
+        PRODUCT_CREATED: know_products,
+        PRODUCT_UPDATED: know_products,
+        SUBSCRIPTION_ACTIVATED: grant,
+        SUBSCRIPTION_RENEWED: grant,
+        SUBSCRIPTION_PAST_DUE: grant,
+        SUBSCRIPTION_CHANGED: change,
+        SUBSCRIPTION_CANCELED: revoke,
+    },
+)
+"""No lock of its own: handlers lock or upsert the grants of a batch, sorted, in one statement."""
