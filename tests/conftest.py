@@ -284,6 +284,22 @@ async def pg_server() -> Server:
             pytest.skip(f"no PostgreSQL: {reason}")
 
 
+@pytest.fixture
+def fresh_server() -> Iterator[Callable[[], Server]]:
+    """``fresh_server()``: one more server, empty, for this test alone; stopped after it."""
+    made: list[Server] = []
+
+    def start() -> Server:
+        folder = Path(tempfile.mkdtemp(dir=os.environ[_RUN]))
+        folder.chmod(0o711)
+        made.append(start_server(folder))
+        return made[-1]
+
+    yield start
+    for each in made:
+        stop_server(each)
+
+
 # --- databases for tests ------------------------------------------------------------------------
 
 NewDatabase = Callable[[], Awaitable[str]]

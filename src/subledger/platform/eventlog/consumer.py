@@ -174,6 +174,8 @@ class Consumer:
         Returns how many positions the cursors moved, 0 when there is nothing (or another worker
         has it). Raises transient failures; the same step may simply be run again.
         """
+        if self._log_id is None:
+            self._log_id = await self._create_cursors()
         try:
             async with self.database.transaction(self._story) as tx:
                 works = await self._claim_works(tx, limit)
@@ -206,10 +208,15 @@ class Consumer:
 
     # --- one transaction -----------------------------------------------------------------------
 
-    async def _claim_works(self, tx: Tx, limit: int) -> list[_Work]:
-        if self._log_id is None:
-            self._log_id = (await tx.rows(_LOG))[0].id
+    async def _create_cursors(self) -> UUID:
+        """Cursors for this log where the group has none yet, in a transaction of their own: a
+        failing first batch must not take them back."""
+        async with self.database.transaction(self._story) as tx:
+            log_id: UUID = (await tx.rows(_LOG))[0].id
             await tx.run(self._create, name=self.group.name)
+        return log_id
+
+    async def _claim_works(self, tx: Tx, limit: int) -> list[_Work]:
         lagging = await tx.rows(self._lagging, name=self.group.name, log=self._log_id)
         heads: dict[int, int] = {}
         expected = 0
