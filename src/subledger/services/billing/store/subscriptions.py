@@ -248,7 +248,7 @@ async def append_changes(tx: Tx, changes: Sequence[Mapping[str, Any]]) -> None:
     numbers = {(row.tenant_id, row.subscription_id): row.n for row in rows}
     await _CHANGES(
         tx,
-        [each | {"n": numbers.get(key, 1)} for key, each in zip(keys, changes, strict=True)],
+        [{**each, "n": numbers.get(key, 1)} for key, each in zip(keys, changes, strict=True)],
     )
 
 

@@ -58,7 +58,7 @@ async def renew(tx: Tx, memory: TermsMemory, due: Sequence[Recorded]) -> None:
             if len(draft.lines) > bill.MOST_LINES:
                 raise CoreError(f"{len(draft.lines)} lines in one run")
         except CoreError as refused:
-            parked.append((by_id[key], row, refused))
+            parked.append((by_id[key], refused))
             continue
         bills.append(
             Bill(
@@ -75,8 +75,8 @@ async def renew(tx: Tx, memory: TermsMemory, due: Sequence[Recorded]) -> None:
     saved = await bill.save(tx, bills)
     await _advance(tx, bills)
     tx.emit(_renewed_at_once(saved))
-    for event, row, refused in parked:
-        await _park(tx, event, row, refused)
+    for event, why in parked:
+        await _park(tx, event, why)
 
 
 async def _advance(tx: Tx, bills: Sequence[Bill]) -> None:
@@ -128,7 +128,7 @@ def _renewed_at_once(saved: Sequence[Saved]) -> list[Event]:
     return told
 
 
-async def _park(tx: Tx, event: Recorded, row: object, refused: CoreError) -> None:
+async def _park(tx: Tx, event: Recorded, refused: CoreError) -> None:
     """Take a subscription out of the runs and ask a person to look at it."""
     subscription_id = ids.parse("sub", event.data["subscription_id"])
     tenant, at = event.tenant_id, event.occurred_at

@@ -1,0 +1,135 @@
+"""Idempotency keys: the same request twice has one effect and one answer (ARCHITECTURE 7).
+
+The first transaction claims ``(tenant, principal, key)`` with the hash of the input and the
+resource that it creates; a repeat is answered from that resource. A refusal that rolls back
+takes its claim with it. Claims live 72 hours in ``<schema>.idempotency_keys``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from sqlalchemy.exc import DBAPIError
+
+from subledger.platform.db import Database, Story, Tx, sql, sqlstate
+from subledger.platform.http.callers import Caller
+from subledger.platform.http.fields import Strict
+from subledger.platform.http.problems import Problem
+
+T = TypeVar("T")
+KEPT_H = 72
+WAIT = "2s"
+
+_SHORT_WAIT = sql(f"SELECT set_config('lock_timeout', '{WAIT}', true)")
+_NORMAL_WAIT = sql("SELECT set_config('lock_timeout', '3s', true)")
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Generic[T]):
+    """The answer, and whether it repeats an earlier one."""
+
+    value: T
+    replayed: bool
+    resource_id: UUID
+
+
+class Keys:
+    """The idempotency keys of one service."""
+
+    def __init__(self, schema: str) -> None:
+        self._claim = sql(
+            f"INSERT INTO {schema}.idempotency_keys"
+            " (tenant_id, principal, key, operation, input_hash, resource_id)"
+            " VALUES (:tenant, :principal, :key, :operation, :hash, :resource)"
+            " ON CONFLICT DO NOTHING"
+        )
+        self._find = sql(
+            f"SELECT operation, input_hash, resource_id FROM {schema}.idempotency_keys"
+            " WHERE tenant_id = :tenant AND principal = :principal AND key = :key"
+        )
+        self._expired = sql(
+            f"DELETE FROM {schema}.idempotency_keys WHERE (tenant_id, principal, key) IN ("
+            f" SELECT tenant_id, principal, key FROM {schema}.idempotency_keys"
+            " WHERE tenant_id = ANY (CAST(:tenants AS uuid[]))"
+            f" AND created_at < clock_timestamp() - interval '{KEPT_H} hours'"
+            " ORDER BY tenant_id, created_at LIMIT :limit FOR UPDATE SKIP LOCKED)"
+        )
+
+    async def run(
+        self,
+        database: Database,
+        name: Story,
+        caller: Caller,
+        *,
+        operation: str,
+        body: Strict | None,
+        work: Callable[[Tx, UUID], Awaitable[T]],
+        load: Callable[[Tx, UUID], Awaitable[T]],
+        new_id: UUID | None = None,
+    ) -> Answered[T]:
+        """Do ``work`` for a new resource id in one transaction, or ``load`` what an earlier
+        request with this key made.
+
+        Raises idempotency_key_reused for other input, and idempotency_in_progress when the same
+        request is still running after 2 s.
+        """
+        resource_id = new_id or database.ids.new()
+
+        async def once(tx: Tx) -> Answered[T]:
+            earlier = await self.claim(
+                tx, caller, operation=operation, body=body, resource_id=resource_id
+            )
+            if earlier is not None:
+                return Answered(await load(tx, earlier), True, earlier)
+            return Answered(await work(tx, resource_id), False, resource_id)
+
+        return await database.transact(name, once, tenants=[caller.tenant_id])
+
+    async def claim(
+        self, tx: Tx, caller: Caller, *, operation: str, body: Strict | None, resource_id: UUID
+    ) -> UUID | None:
+        """Claim the caller's key for ``resource_id``; the earlier resource if it was used."""
+        if caller.idempotency_key is None:
+            return None
+        names = {
+            "tenant": caller.tenant_id,
+            "principal": caller.principal.id,
+            "key": caller.idempotency_key,
+        }
+        given = hash_of(operation, caller.path, body)
+        await tx.rows(_SHORT_WAIT)
+        try:
+            claimed = await tx.run(
+                self._claim, **names, operation=operation, hash=given, resource=resource_id
+            )
+        except DBAPIError as error:
+            if sqlstate(error) == "55P03":
+                raise Problem(
+                    "idempotency_in_progress",
+                    detail="A request with this idempotency key is still being worked on.",
+                ) from error
+            raise
+        await tx.rows(_NORMAL_WAIT)
+        if claimed:
+            return None
+        row = (await tx.rows(self._find, **names))[0]
+        if row.operation != operation or bytes(row.input_hash) != given:
+            raise Problem(
+                "idempotency_key_reused",
+                detail="This idempotency key belongs to a request with other input.",
+            )
+        return UUID(int=row.resource_id.int)
+
+    async def expire(self, tx: Tx, tenants: list[UUID], limit: int) -> int:
+        """Forget keys older than 72 hours of the visible ``tenants``, at most ``limit``."""
+        return await tx.run(self._expired, tenants=tenants, limit=limit)
+
+
+def hash_of(operation: str, path: str, body: Strict | None) -> bytes:
+    """SHA-256 of what makes a request the same request."""
+    text = "" if body is None else body.model_dump_json()
+    return hashlib.sha256("\0".join((operation, path, text)).encode()).digest()

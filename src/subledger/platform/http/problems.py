@@ -1,0 +1,213 @@
+"""Errors as RFC 9457 problems: what is wrong, where, and how to mend it.
+
+Every code is declared once, with its status, title and way out, so that the docs can list all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A declared problem."""
+
+    code: str
+    status: int
+    title: str
+    fix: str
+
+
+_kinds: dict[str, Kind] = {}
+
+
+def declare(code: str, *, status: int, title: str, fix: str) -> str:
+    """Declare a problem once, at import; returns its code."""
+    assert code not in _kinds, f"the problem {code} is declared twice"
+    _kinds[code] = Kind(code=code, status=status, title=title, fix=fix)
+    return code
+
+
+def kinds() -> list[Kind]:
+    """Every declared problem, by code."""
+    return [_kinds[code] for code in sorted(_kinds)]
+
+
+for _code, _status, _title, _fix in (
+    (
+        "invalid_json",
+        400,
+        "The body is not acceptable JSON",
+        "Send UTF-8 JSON without duplicate keys, NaN or Infinity, at most 64 levels deep.",
+    ),
+    (
+        "invalid_idempotency_key",
+        400,
+        "The idempotency key is not acceptable",
+        "Use 1 to 255 printable ASCII characters, for example a UUID.",
+    ),
+    (
+        "unauthorized",
+        401,
+        "Who is calling is unknown",
+        "Send Authorization: Bearer with an API key of the tenant.",
+    ),
+    (
+        "payment_declined",
+        402,
+        "The payment was declined",
+        "Ask the payer for another payment method, then pay again with a new idempotency key.",
+    ),
+    ("forbidden", 403, "The key may not do this", "Use a key with the role admin."),
+    ("not_found", 404, "There is no such thing", "Check the id and the tenant of the key."),
+    (
+        "method_not_allowed",
+        405,
+        "The path does not know this method",
+        "See the API reference for the methods of the path.",
+    ),
+    ("conflict", 409, "The state does not allow this", "Read the object again and decide anew."),
+    (
+        "idempotency_in_progress",
+        409,
+        "The same request is still under way",
+        "Wait a moment and send it again with the same key.",
+    ),
+    (
+        "stale_cursor",
+        409,
+        "The cursor belongs to an earlier epoch of the log",
+        "Start again without a cursor, or from a position after the restore.",
+    ),
+    ("body_too_large", 413, "The body is too large", "Send at most 1 MiB."),
+    ("unsupported_media_type", 415, "The body is not JSON", "Send application/json."),
+    ("invalid_request", 422, "The input is not valid", "Mend what the pointer names."),
+    (
+        "idempotency_key_reused",
+        422,
+        "The idempotency key was used for other input",
+        "Use a new key for a new request.",
+    ),
+    ("too_many_requests", 429, "Too many requests", "Wait as long as Retry-After says."),
+    (
+        "internal_error",
+        500,
+        "Something went wrong here",
+        "Send the same request again with the same idempotency key; report the request id.",
+    ),
+    ("service_unavailable", 503, "The service cannot answer now", "Try again in a moment."),
+    (
+        "timeout",
+        504,
+        "The request took too long",
+        "Send the same request again with the same idempotency key.",
+    ),
+):
+    declare(_code, status=_status, title=_title, fix=_fix)
+
+
+class Problem(Exception):
+    """Raised anywhere, answered as its declared problem. ``pointer`` is a JSON pointer into the
+    body; ``extra`` members join the answer."""
+
+    def __init__(
+        self,
+        code: str,
+        *,
+        detail: str,
+        pointer: str | None = None,
+        fix: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.kind = _kinds[code]
+        self.code = code
+        self.detail = detail
+        self.pointer = pointer
+        self.fix = fix or self.kind.fix
+        self.headers = dict(headers or {})
+        self.extra = extra
+
+    @property
+    def status(self) -> int:
+        return self.kind.status
+
+    def members(self, request_id: str | None) -> dict[str, Any]:
+        """The members of the problem document."""
+        members: dict[str, Any] = {
+            "type": f"/docs/problems#{self.code}",
+            "title": self.kind.title,
+            "status": self.kind.status,
+            "detail": self.detail,
+            "code": self.code,
+            "fix": self.fix,
+        }
+        if self.pointer is not None:
+            members["pointer"] = self.pointer
+        if request_id is not None:
+            members["request_id"] = request_id
+        return members | self.extra
+
+    def body(self, request_id: str | None) -> bytes:
+        return msgspec.json.encode(self.members(request_id))
+
+
+SCHEMA: Mapping[str, Any] = {
+    "title": "Problem",
+    "description": "An error as RFC 9457 describes it.",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code", "fix"],
+    "properties": {
+        "type": {"type": "string", "example": "/docs/problems#not_found"},
+        "title": {"type": "string", "example": "There is no such thing"},
+        "status": {"type": "integer", "example": 404},
+        "detail": {"type": "string", "example": "There is no such customer."},
+        "code": {"type": "string", "example": "not_found"},
+        "fix": {"type": "string", "example": "Check the id and the tenant of the key."},
+        "pointer": {"type": "string", "example": "/customer_id"},
+        "request_id": {"type": "string"},
+        "errors": {"type": "array", "items": {"type": "object"}},
+    },
+}
+
+
+def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """FastAPI ``responses`` for an operation that may answer with these problems."""
+    by_status: dict[int | str, dict[str, Any]] = {}
+    for code in (*codes, "unauthorized"):
+        kind = _kinds[code]
+        example = Problem(code, detail=kind.title).members(None)
+        entry = by_status.setdefault(
+            kind.status,
+            {
+                "description": kind.title,
+                "content": {
+                    MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}
+                },
+            },
+        )
+        entry["content"][MEDIA_TYPE]["examples"][code] = {"value": example}
+    return by_status
+
+
+def from_validation(errors: Sequence[Mapping[str, Any]]) -> Problem:
+    """Pydantic's findings as one problem: the first as detail and pointer, all in ``errors``."""
+    found = [{"pointer": _pointer(each["loc"]), "detail": str(each["msg"])} for each in errors[:20]]
+    first = found[0] if found else {"pointer": "", "detail": "The input is not valid."}
+    return Problem(
+        "invalid_request", detail=first["detail"], pointer=first["pointer"], errors=found
+    )
+
+
+def _pointer(location: Sequence[Any]) -> str:
+    parts = [str(part) for part in location]
+    if parts and parts[0] == "body":
+        parts = parts[1:]
+    return "".join(f"/{part.replace('~', '~0').replace('/', '~1')}" for part in parts)
