@@ -1,0 +1,1 @@
+"""Payment providers: the port, the engine that owns HTTP, and one adapter each."""
