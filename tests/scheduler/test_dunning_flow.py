@@ -14,6 +14,7 @@ from subledger.core.dunning import FinalAction, Policy
 from subledger.platform import ids
 from subledger.platform.db import Database, story
 from subledger.platform.eventlog.consumer import Consumer
+from subledger.platform.http.idempotency import Keys
 from subledger.services.scheduler import jobs, store
 from subledger.services.scheduler.consumers import GROUP
 from subledger.services.scheduler.invariants import INVARIANTS
@@ -255,3 +256,21 @@ async def test_segments_of_the_log_are_made_ahead_once(shop: Shop) -> None:
     await connection.close()
     assert await step.run(1) == 1
     assert await step.run(1) == 0
+
+
+async def test_idempotency_keys_are_forgotten_after_72_hours(
+    shop: Shop, service_database: Any
+) -> None:
+    connection = await shop.admin(shop.url)
+    for key, age in (("old", "72 hours 1 second"), ("young", "71 hours")):
+        await connection.execute(
+            "INSERT INTO identity.idempotency_keys (tenant_id, principal, key, operation,"
+            " input_hash, resource_id, created_at) VALUES ($1, 'p', $2, 'o', '', $1,"
+            f" clock_timestamp() - interval '{age}')",
+            *(shop.tenant_id, key),
+        )
+    step = jobs.expiring("identity", service_database(shop.url, "identity"), Keys("identity"))
+    assert [await step.run(100), await step.run(100)] == [1, 0]
+    rows = await connection.fetch("SELECT key FROM identity.idempotency_keys")
+    assert [row["key"] for row in rows] == ["young"]
+    await connection.close()

@@ -24,7 +24,7 @@ def router(database: Database) -> APIRouter:
         summary="Get the dunning policy",
         description="The policy of your tenant; the default one (after 1, 3, 5 and 7 days, then"
         " `cancel`) until you set your own.",
-        responses={**problems(401)},
+        responses={**problems("unauthorized")},
     )
     async def get_policy(caller: CallerRead) -> DunningPolicy:
         async with database.transaction(_READ, tenants=[caller.tenant_id]) as tx:
@@ -37,7 +37,7 @@ def router(database: Database) -> APIRouter:
         summary="Set the dunning policy",
         description="Replaces the policy. It decides what follows the next failure, also of"
         " invoices that are in dunning already; a retry that is planned keeps its moment.",
-        responses={**problems(401, 403, 422)},
+        responses={**problems("forbidden", "invalid_request")},
     )
     async def put_policy(body: DunningPolicy, caller: CallerAdmin) -> DunningPolicy:
         wanted = body.policy()

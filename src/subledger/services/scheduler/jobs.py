@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from subledger.platform.db import Database, story
 from subledger.platform.eventlog.tables import SEGMENT
+from subledger.platform.http.idempotency import Keys
 from subledger.platform.service import Step
 from subledger.services.scheduler import store
 from subledger.services.scheduler.usecases.announce import announce
 
 _ANNOUNCE = story("scheduler.announce")
 _SEGMENTS = story("scheduler.create_segments")
+_EXPIRE = story("scheduler.expire_keys")
 
 
 def announcing(database: Database) -> Step:
@@ -30,3 +32,15 @@ def segments(database: Database) -> Step:
             return await store.create_segments(tx, SEGMENT)
 
     return Step("scheduler.create_segments", run, pause_s=60)
+
+
+def expiring(schema: str, database: Database, keys: Keys) -> Step:
+    """Old idempotency keys of the service that owns ``database`` (every ten minutes)."""
+
+    async def run(limit: int) -> int:
+        async with database.transaction(_EXPIRE) as tx:
+            tenants = await store.all_tenants(tx)
+            await tx.use_tenants(tenants)
+            return await keys.expire(tx, tenants, limit) if tenants else 0
+
+    return Step(f"{schema}.expire_keys", run, pause_s=600)

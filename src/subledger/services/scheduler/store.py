@@ -12,7 +12,7 @@ import msgspec
 
 from subledger.core.dunning import DEFAULT, Decline, Failure, FinalAction, Policy
 from subledger.platform.bulk import Insert, Update
-from subledger.platform.db import Tx, sql
+from subledger.platform.db import DUE_READER, Tx, sql
 from subledger.platform.due import DueQueue
 from subledger.services.scheduler import tables
 
@@ -111,6 +111,7 @@ _SAVE_POLICY = sql(
     " final_action = excluded.final_action, hard_decline_stops = excluded.hard_decline_stops,"
     " updated_at = excluded.updated_at"
 )
+_TENANTS = sql("SELECT tenant_id FROM identity.clocks ORDER BY tenant_id")
 _CREATE_SEGMENTS = sql("SELECT eventlog.create_segments(:segment) AS made")
 
 _failures = msgspec.json.Decoder(list[Attempted])
@@ -197,3 +198,9 @@ async def create_segments(tx: Tx, segment: int) -> int:
     """Make the event log's next segments; how many were missing."""
     made: int = (await tx.rows(_CREATE_SEGMENTS, segment=segment))[0].made
     return made
+
+
+async def all_tenants(tx: Tx) -> list[UUID]:
+    """Every tenant, by the policy of the due reader."""
+    async with tx.reading_as(DUE_READER):
+        return [row.tenant_id for row in await tx.rows(_TENANTS)]
