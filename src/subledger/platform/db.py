@@ -9,7 +9,15 @@ except ``transact``, which repeats a whole use case after a transient failure.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -103,6 +111,11 @@ class Story:
     before_commit: crashpoints.Crashpoint
     after_commit: crashpoints.Crashpoint
 
+    @property
+    def service(self) -> str:
+        """The service whose transaction it is: the name up to its dot."""
+        return self.name.partition(".")[0]
+
 
 def story(name: str) -> Story:
     """Declare a transaction ``service.verb`` once, at import."""
@@ -113,15 +126,56 @@ def story(name: str) -> Story:
     )
 
 
+class Listener:
+    """One loop's ear: it hears the commits that concern it, also while it is at work."""
+
+    def __init__(self, *, service: str | None, types: Collection[str]) -> None:
+        self._service = service
+        self._types = frozenset(types)
+        self._event = asyncio.Event()
+
+    def tell(self, service: str, types: Collection[str]) -> None:
+        """A commit of ``service`` (empty: of another process) with events of ``types``."""
+        if self._service in {None, service} or not service or not self._types.isdisjoint(types):
+            self._event.set()
+
+    def forget(self) -> None:
+        """What was heard so far is about to be looked at."""
+        self._event.clear()
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Return True when something was heard since ``forget``, False after ``timeout_s``."""
+        try:
+            await asyncio.wait_for(self._event.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+
 class Wakeup:
     """Tells the loops of this process that something was committed. Losing a wake-up costs time,
     never work: every loop also looks by itself."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self._listeners: list[Listener] = []
+        self.appended = 0
+        """Events that this process has committed, to tell them from those of others."""
 
-    def wake(self) -> None:
+    def wake(self, service: str = "", types: Collection[str] = ()) -> None:
+        """Something was committed by ``service`` (empty: by anyone) with events of ``types``."""
         self._event.set()
+        for each in self._listeners:
+            each.tell(service, types)
+
+    def listener(self, *, service: str | None = None, types: Collection[str] = ()) -> Listener:
+        """An ear for the commits of ``service`` (None: of all) and for events of ``types``."""
+        self._listeners.append(Listener(service=service, types=types))
+        return self._listeners[-1]
+
+    def dismiss(self, listener: Listener) -> None:
+        """Its loop has ended."""
+        self._listeners.remove(listener)
 
     async def wait(self, timeout_s: float) -> None:
         """Return at the next commit of this process, or after ``timeout_s``."""
@@ -247,7 +301,8 @@ class Database:
             _open.reset(token)
         name.after_commit.hit()
         if tx.events or tx.wrote:
-            self.wakeup.wake()
+            self.wakeup.appended += len(tx.events)
+            self.wakeup.wake(name.service, {event.type for event in tx.events})
 
     async def transact(
         self,

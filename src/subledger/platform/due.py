@@ -75,8 +75,12 @@ class DueQueue:
                 SELECT d.tenant_id, d.kind, d.id, d.due_at FROM {schema}.due d
                 WHERE d.tenant_id = c.tenant_id AND d.announced_at IS NULL
                   AND d.due_at <= coalesce(c.now_at, clock_timestamp())
+                  -- What the clock has not opened yet must not fill the page.
+                  AND (d.due_at, d.rank, d.number)
+                      <= (coalesce(c.now_at, clock_timestamp()), c.now_rank, c.now_number)
                 ORDER BY d.due_at LIMIT :limit
             ) AS d
+            WHERE c.stopped_at IS NULL
             ORDER BY d.due_at LIMIT :limit
             """
         )
@@ -92,7 +96,8 @@ class DueQueue:
             JOIN unnest(CAST(:tenants AS uuid[]), CAST(:kinds AS text[]), CAST(:ids AS uuid[]))
                 AS w(tenant_id, kind, id) USING (tenant_id, kind, id)
             JOIN identity.clocks c ON c.tenant_id = d.tenant_id
-            WHERE (c.now_at IS NULL AND d.due_at <= clock_timestamp()
+            WHERE c.stopped_at IS NULL
+              AND (c.now_at IS NULL AND d.due_at <= clock_timestamp()
                    OR (d.due_at, d.rank, d.number) <= (c.now_at, c.now_rank, c.now_number))
               AND (d.announced_at IS NULL
                    OR d.announced_at < clock_timestamp() - make_interval(secs => :stale_s))

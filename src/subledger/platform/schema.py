@@ -67,6 +67,11 @@ def consumer_tables(schema: str, *, role: str) -> None:
     )
     for table in ("parked", "blocked"):
         tenant_table(f"{schema}.{table}", role=role, privileges="SELECT, INSERT, UPDATE, DELETE")
+        grant_columns(
+            f"{schema}.{table}",
+            role="subledger_clock_mover",
+            columns="tenant_id, group_name, subject",
+        )
 
 
 def due_table(schema: str, *, role: str) -> None:
@@ -82,11 +87,9 @@ def due_table(schema: str, *, role: str) -> None:
     op.execute(f"CREATE INDEX ON {name} (tenant_id, account_id, due_at, rank, number, kind, id)")
     op.execute(f"CREATE INDEX ON {name} (tenant_id, due_at, rank, number)")
     tenant_table(name, role=role, privileges="SELECT, INSERT, UPDATE, DELETE")
-    columns = "tenant_id, kind, id, due_at, announced_at"
+    columns = "tenant_id, kind, id, due_at, rank, number, announced_at"
     reader_policy(name, reader="subledger_due_reader", columns=columns)
-    grant_columns(
-        name, role="subledger_clock_mover", columns=f"{columns}, account_id, rank, number"
-    )
+    grant_columns(name, role="subledger_clock_mover", columns=f"{columns}, account_id")
 
 
 def idempotency_table(schema: str, *, role: str) -> None:

@@ -29,6 +29,11 @@ class Step:
     run: StepFunction
     limit: int = 500
     pause_s: float = 0.25
+    types: frozenset[str] = frozenset()
+    """Events of these types wake it, besides the commits of its own service (its name's head)."""
+    hears_all: bool = False
+    """Every commit wakes it, and it never waits longer than 20 ms while ``hurry`` says so."""
+    hurry: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +71,17 @@ class Service:
     due: str | None = None
     """Schema of its due table, a due source of sandbox clocks."""
     quiet: Sequence[Quiet] = ()
+    waits: Sequence[Quiet] = ()
+    """Asked like ``quiet`` when a clock move ends: what waits for a person or a deadline. It does
+    not hold the clock; it is listed in the move's result."""
     invariants: Sequence[Invariant] = ()
     attributes: Mapping[str, object] = field(default_factory=dict)
     """What its host wires into others: the local answers to the Protocols of ``contracts``."""
 
     def all_steps(self) -> list[Step]:
         """Consumers' steps first, then the service's own."""
-        consumed = [Step(f"{each.group.name}.consume", each.step) for each in self.consumers]
+        consumed = [
+            Step(f"{each.group.name}.consume", each.step, types=frozenset(each.group.handlers))
+            for each in self.consumers
+        ]
         return [*consumed, *self.steps]

@@ -51,6 +51,7 @@ clocks = Table(
     Column("now_at", _when),
     Column("now_rank", SmallInteger, nullable=False),
     Column("now_number", BigInteger, nullable=False),
+    Column("stopped_at", _when),
 )
 
 clock_moves = Table(
@@ -63,6 +64,9 @@ clock_moves = Table(
     Column("target_at", _when, nullable=False),
     Column("reached_at", _when, nullable=False),
     Column("steps", Integer, nullable=False),
+    Column("moment_steps", Integer, nullable=False),
+    Column("advanced_at", _when, nullable=False),
+    Column("marks", JSONB, nullable=False),
     Column("result", JSONB, nullable=False),
     Column("created_at", _when, nullable=False),
     Column("finished_at", _when),

@@ -57,6 +57,7 @@ CREATE TABLE identity.clocks (
     now_at timestamptz,
     now_rank smallint NOT NULL DEFAULT 32767,
     now_number bigint NOT NULL DEFAULT 9223372036854775807,
+    stopped_at timestamptz,
     CHECK ((mode = 'live') = (now_at IS NULL))
 )
 ;;
@@ -68,6 +69,9 @@ CREATE TABLE identity.clock_moves (
     target_at timestamptz NOT NULL,
     reached_at timestamptz NOT NULL,
     steps integer NOT NULL DEFAULT 0,
+    moment_steps integer NOT NULL DEFAULT 0,
+    advanced_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    marks jsonb NOT NULL DEFAULT '{}',
     result jsonb NOT NULL DEFAULT '{}',
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at timestamptz,
@@ -91,18 +95,21 @@ CREATE UNIQUE INDEX one_move_at_a_time ON identity.clock_moves (tenant_id)
     grant_columns(
         "identity.clocks",
         role="subledger_clock_mover",
-        columns="tenant_id, mode, now_at, now_rank, now_number",
+        columns="tenant_id, mode, now_at, now_rank, now_number, stopped_at",
     )
     reader_policy(
         "identity.clocks",
         reader="subledger_due_reader",
-        columns="tenant_id, mode, now_at, now_rank, now_number",
+        columns="tenant_id, mode, now_at, now_rank, now_number, stopped_at",
     )
     reader_policy(
         "identity.clock_moves", reader="subledger_due_reader", columns="tenant_id, id, finished_at"
     )
+    op.execute("CREATE INDEX ON identity.tenants (live_tenant_id) WHERE live_tenant_id IS NOT NULL")
     reader_policy(
-        "identity.tenants", reader="subledger_tenant_finder", columns="tenant_id, mode, deleted_at"
+        "identity.tenants",
+        reader="subledger_tenant_finder",
+        columns="tenant_id, mode, live_tenant_id, deleted_at",
     )
     reader_policy(
         "identity.api_keys",
