@@ -174,7 +174,7 @@ _INTENTS = """
 CREATE TABLE payments.refetches (
     tenant_id uuid NOT NULL,
     attempt_id uuid NOT NULL,
-    action text NOT NULL CHECK (action IN ('fetch', 'expire')),
+    action text NOT NULL CHECK (action IN ('fetch', 'reconcile', 'expire')),
     asked bigint NOT NULL,
     claimed_at timestamptz,
     requested_at timestamptz NOT NULL,

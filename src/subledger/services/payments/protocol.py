@@ -1,0 +1,242 @@
+"""The collection protocol as pure functions: what a finding about an attempt changes.
+
+A finding is what is known after a call, a refetch or a lease that ran out. ``decide`` is the only
+place where attempts and payments change state; every path (executor, webhook, reconciler, page)
+goes through it, so whatever comes first is applied once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from subledger.contracts import events
+from subledger.core.states import ATTEMPT, PAYMENT, can, step
+
+RECONCILE: Final = (
+    timedelta(minutes=5),
+    timedelta(hours=1),
+    *(timedelta(days=1) for _ in range(5)),
+)
+"""When an unknown attempt is looked up again, each from the look before (Kill Bill's janitor)."""
+PAGE_POLLS: Final = (timedelta(hours=1), timedelta(hours=6))
+"""When an open page is looked up although no webhook came."""
+PAGE_OPEN: Final = timedelta(hours=23)
+"""A page is closed before billing gives up the purchase (24 hours)."""
+EXPIRE_AGAIN: Final = timedelta(hours=1)
+HORIZON: Final = timedelta(minutes=5)
+"""A provider that does not know the attempt this long after it was lost never executed it."""
+MOST_TRIES: Final = 5
+"""Calls that reached nobody, before the attempt fails without counting."""
+MOST_EXPIRIES: Final = 30
+TERMINAL: Final = frozenset({"succeeded", "failed", "canceled"})
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A method that the payer agreed to save on the provider's page."""
+
+    token: str
+    brand: str
+    last_four: str
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """The money moved. ``amount_minor`` is what the provider says, if it says it."""
+
+    provider_ref: str | None = None
+    amount_minor: int | None = None
+    saved: Saved | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ActionNeeded:
+    """The payer has to go to ``redirect_url``."""
+
+    redirect_url: str
+    provider_ref: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A definite no. ``counted`` is false if the bank never saw it."""
+
+    decline: str
+    code: str
+    retry_not_before: datetime | None = None
+    counted: bool = True
+    provider_ref: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """It may or may not have happened, or the provider is still working on it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """Certainly not executed: nothing reached the provider."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The provider, asked, does not know the attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The page is closed at the provider and took nothing."""
+
+
+Finding = Captured | ActionNeeded | Refused | Lost | NotSent | Absent | Closed
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an attempt stands. ``kind`` is ``charge`` or ``page``; ``action`` is why we looked:
+    ``call`` (its own call ended), ``fetch`` (a hint), ``reconcile`` or ``expire`` (it was due)."""
+
+    kind: str
+    state: str
+    payment_status: str
+    tries: int
+    fetches: int
+    lost_at: datetime | None
+    action: str = "call"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What changes. Moments are durations from now on the tenant's clock; ``back_off_s`` is
+    wall-clock time until the call is made again."""
+
+    state: str
+    payment_status: str
+    event: str | None = None
+    refused: Refused | None = None
+    captured: Captured | None = None
+    redirect_url: str | None = None
+    provider_ref: str | None = None
+    reconcile_in: timedelta | None = None
+    expire_in: timedelta | None = None
+    back_off_s: float = 0
+    tries: int = 0
+    fetches: int = 0
+    lost: bool = False
+    exhausted: bool = False
+    note: str | None = None
+
+
+_EVENTS: Final[Mapping[str, str]] = {
+    "succeeded": events.PAYMENT_SUCCEEDED,
+    "failed": events.PAYMENT_FAILED,
+    "canceled": events.PAYMENT_CANCELED,
+    "action_required": events.PAYMENT_REQUIRES_ACTION,
+    "lost": events.PAYMENT_UNKNOWN,
+}
+
+
+def decide(now: Standing, finding: Finding, at: datetime) -> Decision | None:
+    """What ``finding`` changes, or None if it changes nothing (it was applied, or says nothing).
+
+    A terminal state never changes, except that money which arrives late is still a success.
+    """
+    decided: Decision | None = None
+    match finding:
+        case Captured():
+            decided = _move(
+                now,
+                "succeeded",
+                # Nothing was sent, we thought; the provider knows better.
+                state="in_flight" if now.state == "ready" else now.state,
+                captured=finding,
+                provider_ref=finding.provider_ref,
+            )
+        case _ if now.state in TERMINAL or now.state in {"reserving", "ready"}:
+            pass
+        case Refused() if now.kind == "charge" or now.state == "in_flight":
+            decided = _move(now, "failed", refused=finding, provider_ref=finding.provider_ref)
+        case ActionNeeded() if now.state != "requires_action":
+            decided = _move(
+                now,
+                "action_required",
+                redirect_url=finding.redirect_url,
+                provider_ref=finding.provider_ref,
+                reconcile_in=PAGE_POLLS[0],
+                expire_in=PAGE_OPEN,
+            )
+        case Closed() if now.state in {"requires_action", "unknown"}:
+            decided = _move(now, "canceled")
+        case Lost() | NotSent() if now.state == "in_flight" and now.action == "call":
+            decided = _not_done(now, finding)
+        case Absent() if now.state == "unknown" and _beyond_horizon(now, at):
+            refused = Refused(decline="soft", code="not_executed", counted=False)
+            decided = _move(now, "failed", refused=refused)
+        case _ if now.state in {"unknown", "requires_action"}:
+            decided = _look_again(now, finding)
+    return decided
+
+
+def _move(now: Standing, trigger: str, *, state: str | None = None, **rest: Any) -> Decision | None:
+    before = now.state if state is None else state
+    if not can(ATTEMPT, before, trigger) or not can(PAYMENT, now.payment_status, trigger):
+        return None
+    return Decision(
+        state=step(ATTEMPT, before, trigger),
+        payment_status=step(PAYMENT, now.payment_status, trigger),
+        event=_EVENTS[trigger],
+        tries=now.tries,
+        **rest,
+    )
+
+
+def _not_done(now: Standing, finding: Lost | NotSent) -> Decision | None:
+    """A call without an answer. Opening a page moves no money and has one key: it is asked again;
+    a charge is never asked again unless nothing was sent."""
+    tries = now.tries + 1
+    repeatable = isinstance(finding, NotSent) or now.kind == "page"
+    if repeatable and tries < MOST_TRIES:
+        return Decision(
+            state=step(ATTEMPT, now.state, "not_executed"),
+            payment_status=now.payment_status,
+            tries=tries,
+            back_off_s=0.2 * 2**tries,
+            note=finding.reason,
+        )
+    if isinstance(finding, NotSent):
+        refused = Refused(decline="soft", code=finding.reason, counted=False)
+        return _move(now, "failed", refused=refused)
+    return _move(now, "lost", lost=True, reconcile_in=RECONCILE[0], note=finding.reason)
+
+
+def _beyond_horizon(now: Standing, at: datetime) -> bool:
+    return now.lost_at is not None and at - now.lost_at >= HORIZON
+
+
+def _look_again(now: Standing, finding: Finding) -> Decision | None:
+    """Nothing definite was learnt: when to look next. A look that was due has used up its row."""
+    fetches = now.fetches + 1
+    same = Decision(
+        state=now.state, payment_status=now.payment_status, tries=now.tries, fetches=fetches
+    )
+    if now.action == "expire":
+        over = fetches > MOST_EXPIRIES
+        return replace(same, exhausted=over, expire_in=None if over else EXPIRE_AGAIN)
+    if now.action == "reconcile":
+        plan = RECONCILE if now.state == "unknown" else PAGE_POLLS
+        over = fetches >= len(plan)
+        return replace(
+            same,
+            exhausted=over and now.state == "unknown",
+            reconcile_in=None if over else plan[fetches],
+        )
+    if now.action == "fetch" and isinstance(finding, Lost | NotSent):
+        return replace(same, fetches=now.fetches, reconcile_in=RECONCILE[0])
+    return None

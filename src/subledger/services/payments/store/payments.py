@@ -1,0 +1,356 @@
+"""Payments and their attempts: inserting, claiming, locking and saving them, many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from subledger.platform.bulk import Insert, Update
+from subledger.platform.db import DUE_READER, Tx, sql
+from subledger.services.payments import tables
+
+Key = tuple[UUID, UUID]
+"""``(tenant_id, id)``"""
+
+_WANTED = "unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, id)"
+
+_PAYMENT_COLUMNS = (
+    "p.tenant_id, p.id, p.customer_id, p.invoice_id, p.connection_id, p.method_id, p.mode,"
+    " p.dunning, p.amount_minor, p.currency, p.status, p.decline, p.failure_code,"
+    " p.redirect_url, p.return_url, p.cause, p.occurred_at, p.created_at, p.finished_at"
+)
+
+_READY = sql(
+    """
+    SELECT a.tenant_id, a.id FROM identity.clocks c
+    CROSS JOIN LATERAL (
+        SELECT r.tenant_id, r.id, r.ready_at FROM payments.attempts r
+        WHERE r.tenant_id = c.tenant_id AND r.kind = :kind AND r.state = 'ready'
+          AND r.ready_at <= clock_timestamp()
+        ORDER BY r.ready_at LIMIT :limit
+    ) AS a
+    ORDER BY row_number() OVER (PARTITION BY a.tenant_id ORDER BY a.ready_at), a.tenant_id
+    LIMIT :limit
+    """
+)
+_RESERVING = sql(
+    """
+    SELECT a.tenant_id, a.id FROM identity.clocks c
+    CROSS JOIN LATERAL (
+        SELECT r.tenant_id, r.id, r.ready_at FROM payments.attempts r
+        WHERE r.tenant_id = c.tenant_id AND r.state = 'reserving'
+        ORDER BY r.ready_at LIMIT :limit
+    ) AS a
+    ORDER BY row_number() OVER (PARTITION BY a.tenant_id ORDER BY a.ready_at), a.tenant_id
+    LIMIT :limit
+    """
+)
+_STALE = sql(
+    "SELECT a.tenant_id, a.id FROM payments.attempts a WHERE a.state = 'in_flight'"
+    " AND a.claimed_at < clock_timestamp() - make_interval(secs => :lease_s)"
+    " ORDER BY a.claimed_at LIMIT :limit"
+)
+_CLAIM = sql(
+    f"""
+    WITH locked AS (
+        SELECT a.tenant_id, a.id, a.payment_id FROM {_WANTED}
+        JOIN payments.attempts a USING (tenant_id, id)
+        WHERE a.state = 'ready' AND a.kind = :kind
+        ORDER BY a.tenant_id, a.id FOR NO KEY UPDATE OF a SKIP LOCKED
+    ), claimed AS (
+        UPDATE payments.attempts AS a SET state = 'in_flight', claimed_at = clock_timestamp()
+        FROM locked l WHERE a.tenant_id = l.tenant_id AND a.id = l.id
+    )
+    SELECT l.tenant_id, l.id AS attempt_id, p.id AS payment_id, p.customer_id, p.invoice_id,
+           p.amount_minor, p.currency, p.return_url, p.connection_id, m.token
+    FROM locked l
+    JOIN payments.payments p ON p.tenant_id = l.tenant_id AND p.id = l.payment_id
+    LEFT JOIN payments.methods m
+      ON m.tenant_id = p.tenant_id AND m.id = p.method_id AND m.status = 'active'
+    """
+)
+_TO_RESERVE = sql(
+    "SELECT a.tenant_id, a.id AS attempt_id, p.invoice_id"
+    f" FROM {_WANTED} JOIN payments.attempts a USING (tenant_id, id)"
+    " JOIN payments.payments p ON p.tenant_id = a.tenant_id AND p.id = a.payment_id"
+    " WHERE a.state = 'reserving' ORDER BY a.tenant_id, a.id"
+)
+# Both rows are locked: a row that is only joined would be shown as it was before the wait.
+_LOCK = sql(
+    f"""
+    SELECT {_PAYMENT_COLUMNS}, a.id AS attempt_id, a.kind, a.state, a.tries, a.fetches,
+           a.lost_at, a.exhausted_at, a.provider_ref, a.ready_at, a.claimed_at,
+           clock_timestamp() AS wall_at
+    FROM {_WANTED} JOIN payments.attempts a USING (tenant_id, id)
+    JOIN payments.payments p ON p.tenant_id = a.tenant_id AND p.id = a.payment_id
+    ORDER BY p.tenant_id, p.id FOR NO KEY UPDATE OF p, a
+    """
+)
+_ATTEMPTS_OF = sql(
+    "SELECT a.tenant_id, a.id, a.payment_id, a.n, a.kind, a.state, a.tries, a.fetches,"
+    " a.provider_ref, a.outcome::text AS outcome, a.created_at, a.finished_at"
+    " FROM unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, payment_id)"
+    " JOIN payments.attempts a USING (tenant_id, payment_id)"
+    " ORDER BY a.tenant_id, a.payment_id, a.n"
+)
+_KNOWN_ATTEMPTS = sql(
+    f"SELECT a.tenant_id, a.id FROM {_WANTED} JOIN payments.attempts a USING (tenant_id, id)"
+)
+_BY_REF = sql(
+    "SELECT a.tenant_id, a.id, a.provider_ref"
+    " FROM unnest(CAST(:tenants AS uuid[]), CAST(:refs AS text[])) AS w(tenant_id, provider_ref)"
+    " JOIN payments.attempts a USING (tenant_id, provider_ref)"
+)
+_KNOWN_RETRIES = sql(
+    "SELECT r.tenant_id, r.invoice_id, r.number FROM unnest(CAST(:tenants AS uuid[]),"
+    " CAST(:invoices AS uuid[]), CAST(:numbers AS bigint[])) AS w(tenant_id, invoice_id, number)"
+    " JOIN payments.retries r USING (tenant_id, invoice_id, number)"
+)
+_PAYMENTS = sql(
+    f"SELECT {_PAYMENT_COLUMNS} FROM {_WANTED}"
+    " JOIN payments.payments p USING (tenant_id, id) ORDER BY p.tenant_id, p.id"
+)
+_NEWEST_OF_INVOICES = sql(
+    f"""
+    SELECT p.* FROM unnest(CAST(:invoices AS uuid[])) WITH ORDINALITY AS w(invoice_id, place)
+    CROSS JOIN LATERAL (
+        SELECT {_PAYMENT_COLUMNS} FROM payments.payments p
+        WHERE p.tenant_id = :tenant AND p.invoice_id = w.invoice_id
+        ORDER BY p.created_at DESC, p.id DESC LIMIT 1
+    ) AS p ORDER BY w.place
+    """
+)
+
+
+def _listing(condition: str) -> str:
+    return (
+        f"SELECT {_PAYMENT_COLUMNS} FROM payments.payments p WHERE p.tenant_id = :tenant"
+        f"{condition} AND (p.created_at, p.id) < (:before_at, :before_id)"
+        " ORDER BY p.created_at DESC, p.id DESC LIMIT :limit"
+    )
+
+
+_LIST = sql(_listing(""))
+_LIST_OF_INVOICE = sql(_listing(" AND p.invoice_id = :invoice"))
+_LIST_OF_CUSTOMER = sql(_listing(" AND p.customer_id = :customer"))
+_LIST_BY_STATUS = sql(_listing(" AND p.status = :status"))
+
+_INSERT_PAYMENTS = Insert(
+    tables.payments,
+    [
+        "tenant_id",
+        "id",
+        "customer_id",
+        "invoice_id",
+        "connection_id",
+        "method_id",
+        "mode",
+        "dunning",
+        "amount_minor",
+        "currency",
+        "status",
+        "return_url",
+        "cause",
+        "occurred_at",
+        "created_at",
+    ],
+)
+_INSERT_ATTEMPTS = sql(
+    "INSERT INTO payments.attempts (tenant_id, id, payment_id, n, kind, state, ready_at, tries,"
+    " fetches, outcome, created_at)"
+    " SELECT tenant_id, id, payment_id, 1, kind, state, clock_timestamp(), 0, 0, '{}', created_at"
+    " FROM unnest(CAST(:tenant_id AS uuid[]), CAST(:id AS uuid[]), CAST(:payment_id AS uuid[]),"
+    " CAST(:kind AS text[]), CAST(:state AS text[]), CAST(:created_at AS timestamptz[]))"
+    " AS given(tenant_id, id, payment_id, kind, state, created_at)"
+)
+_INSERT_RETRIES = Insert(tables.retries, ["tenant_id", "invoice_id", "number", "payment_id"])
+_GRANT = Update(
+    tables.payments,
+    keys=["tenant_id", "id"],
+    sets=["customer_id", "amount_minor", "currency", "method_id", "connection_id"],
+)
+_SAVE_PAYMENTS = Update(
+    tables.payments,
+    keys=["tenant_id", "id"],
+    sets=[
+        "connection_id",
+        "method_id",
+        "status",
+        "decline",
+        "failure_code",
+        "redirect_url",
+        "occurred_at",
+        "finished_at",
+    ],
+)
+_SAVE_ATTEMPTS = Update(
+    tables.attempts,
+    keys=["tenant_id", "id"],
+    sets=[
+        "state",
+        "ready_at",
+        "tries",
+        "fetches",
+        "lost_at",
+        "exhausted_at",
+        "provider_ref",
+        "outcome",
+        "finished_at",
+    ],
+)
+_MOVE_ATTEMPTS = Update(tables.attempts, keys=["tenant_id", "id"], sets=["state", "finished_at"])
+
+
+def split(keys: Iterable[Key]) -> dict[str, list[UUID]]:
+    """Keys as the two sorted arrays that statements take."""
+    ordered = sorted(set(keys))
+    return {"tenants": [tenant for tenant, _ in ordered], "ids": [each for _, each in ordered]}
+
+
+async def ready(tx: Tx, *, kind: str, limit: int) -> list[Key]:
+    """Attempts of all tenants whose call may be made now; tenants take turns."""
+    async with tx.reading_as(DUE_READER):
+        rows = await tx.rows(_READY, kind=kind, limit=limit)
+    return [(row.tenant_id, row.id) for row in rows]
+
+
+async def reserving(tx: Tx, limit: int) -> list[Key]:
+    """Attempts of all tenants that have no reservation yet; tenants take turns."""
+    async with tx.reading_as(DUE_READER):
+        rows = await tx.rows(_RESERVING, limit=limit)
+    return [(row.tenant_id, row.id) for row in rows]
+
+
+async def stale(tx: Tx, *, lease_s: float, limit: int) -> list[Key]:
+    """Attempts in flight whose caller has not come back within ``lease_s`` (wall clock)."""
+    async with tx.reading_as(DUE_READER):
+        rows = await tx.rows(_STALE, lease_s=lease_s, limit=limit)
+    return [(row.tenant_id, row.id) for row in rows]
+
+
+async def claim(tx: Tx, keys: Iterable[Key], *, kind: str) -> Sequence[Row[Any]]:
+    """Mark ready attempts in flight and return what their calls need. Skips what another holds or
+    has taken."""
+    return await tx.rows(_CLAIM, kind=kind, **split(keys))
+
+
+async def to_reserve(tx: Tx, keys: Iterable[Key]) -> Sequence[Row[Any]]:
+    """``(tenant_id, attempt_id, invoice_id)`` of those that still want a reservation."""
+    return await tx.rows(_TO_RESERVE, **split(keys))
+
+
+async def lock(tx: Tx, attempts: Iterable[Key]) -> dict[Key, Row[Any]]:
+    """Lock the payments of attempts, in order, with the attempt's own row; by attempt key."""
+    rows = await tx.rows(_LOCK, **split(attempts))
+    return {(row.tenant_id, row.attempt_id): row for row in rows}
+
+
+async def attempts_of(tx: Tx, payments: Iterable[Key]) -> dict[Key, list[Row[Any]]]:
+    """The attempts of each payment, by number."""
+    found: dict[Key, list[Row[Any]]] = {}
+    for row in await tx.rows(_ATTEMPTS_OF, **split(payments)):
+        found.setdefault((row.tenant_id, row.payment_id), []).append(row)
+    return found
+
+
+async def known_attempts(tx: Tx, keys: Iterable[Key]) -> set[Key]:
+    """Which of the attempts exist."""
+    return {(row.tenant_id, row.id) for row in await tx.rows(_KNOWN_ATTEMPTS, **split(keys))}
+
+
+async def attempts_by_ref(tx: Tx, refs: Iterable[tuple[UUID, str]]) -> dict[tuple[UUID, str], UUID]:
+    """The attempt behind each ``(tenant_id, provider_ref)`` that is known."""
+    wanted = sorted(set(refs))
+    rows = await tx.rows(
+        _BY_REF, tenants=[tenant for tenant, _ in wanted], refs=[ref for _, ref in wanted]
+    )
+    return {(row.tenant_id, row.provider_ref): row.id for row in rows}
+
+
+async def known_retries(
+    tx: Tx, keys: Iterable[tuple[UUID, UUID, int]]
+) -> set[tuple[UUID, UUID, int]]:
+    """Which retries ``(tenant_id, invoice_id, number)`` have a payment already."""
+    wanted = sorted(set(keys))
+    rows = await tx.rows(
+        _KNOWN_RETRIES,
+        tenants=[tenant for tenant, _, _ in wanted],
+        invoices=[invoice for _, invoice, _ in wanted],
+        numbers=[number for _, _, number in wanted],
+    )
+    return {(row.tenant_id, row.invoice_id, row.number) for row in rows}
+
+
+async def payments(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
+    """Payments as they are, unlocked."""
+    rows = await tx.rows(_PAYMENTS, **split(keys))
+    return {(row.tenant_id, row.id): row for row in rows}
+
+
+async def newest_of_invoices(
+    tx: Tx, tenant_id: UUID, invoices: Sequence[UUID]
+) -> dict[UUID, Row[Any]]:
+    """The newest payment of each invoice that has one."""
+    rows = await tx.rows(_NEWEST_OF_INVOICES, tenant=tenant_id, invoices=list(invoices))
+    return {row.invoice_id: row for row in rows}
+
+
+async def listed(
+    tx: Tx,
+    tenant_id: UUID,
+    *,
+    before: tuple[datetime, UUID],
+    limit: int,
+    invoice_id: UUID | None = None,
+    customer_id: UUID | None = None,
+    status: str | None = None,
+) -> Sequence[Row[Any]]:
+    """Payments from the newest, older than ``before``; at most one of the filters."""
+    page = {"tenant": tenant_id, "before_at": before[0], "before_id": before[1], "limit": limit}
+    if invoice_id is not None:
+        return await tx.rows(_LIST_OF_INVOICE, invoice=invoice_id, **page)
+    if customer_id is not None:
+        return await tx.rows(_LIST_OF_CUSTOMER, customer=customer_id, **page)
+    if status is not None:
+        return await tx.rows(_LIST_BY_STATUS, status=status, **page)
+    return await tx.rows(_LIST, **page)
+
+
+async def insert(
+    tx: Tx, payments: Sequence[Mapping[str, Any]], attempts: Sequence[Mapping[str, Any]]
+) -> None:
+    """New payments, each with its first attempt."""
+    if not payments:
+        return
+    await _INSERT_PAYMENTS(tx, payments)
+    names = ("tenant_id", "id", "payment_id", "kind", "state", "created_at")
+    await tx.run(_INSERT_ATTEMPTS, **{name: [row[name] for row in attempts] for name in names})
+
+
+async def insert_retries(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Remember which payment answers which retry."""
+    await _INSERT_RETRIES(tx, rows)
+
+
+async def grant(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Fill in what a reservation says about payments that this transaction has locked."""
+    await _GRANT(tx, rows)
+
+
+async def save_payments(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace the outcome columns of locked payments."""
+    await _SAVE_PAYMENTS(tx, rows)
+
+
+async def save_attempts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace the state and outcome columns of locked attempts."""
+    await _SAVE_ATTEMPTS(tx, rows)
+
+
+async def move_attempts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace only the state of locked attempts."""
+    await _MOVE_ATTEMPTS(tx, rows)
