@@ -28,8 +28,11 @@ class Ring:
     """The boundary: which key is whose."""
 
     keys: dict[str, UUID]
+    is_away: bool = False
 
     async def principal(self, credential: str) -> Principal | None:
+        if self.is_away:
+            raise ConnectionRefusedError
         tenant_id = self.keys.get(credential)
         if tenant_id is None:
             return None
@@ -50,6 +53,7 @@ class Seconds:
 class House:
     customer: UUID
     seconds: Seconds
+    ring: Ring
     apps: dict[str, Any]
 
     async def get(
@@ -115,7 +119,7 @@ async def house(database_url: str, service_database: Any, make_tenant: Any, emit
             [service], key_ring=ring, plain_routes={http.ROUTE: (access, http.OPERATION)}
         )
         apps[str(when)] = http.ahead_of(app, access)
-    return House(customer=customer, seconds=seconds, apps=apps)
+    return House(customer=customer, seconds=seconds, ring=ring, apps=apps)
 
 
 async def test_both_ids_and_encoded_names_are_understood(house: House) -> None:
@@ -188,6 +192,18 @@ async def test_a_stale_memory_answers_by_policy(house: House) -> None:
     for when, allowed in (("allow", True), ("deny", False)):
         answer = await house.get(path, when=when)
         assert answer.json() == {"allowed": allowed, "reason": "stale", "valid_until": None}
+
+
+async def test_it_goes_on_answering_while_the_database_is_away(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("subledger.platform.http.callers.CACHED_S", 0)
+    path = f"/v1/access/{ids.text('cus', house.customer)}/film%2F1"
+    assert (await house.get(path)).json()["allowed"]
+    house.ring.is_away = True
+    assert (await house.get(path)).json()["allowed"]
+    stranger = await house.get(path, key="sk_test_other")
+    assert (stranger.status_code, stranger.json()["code"]) == (503, "service_unavailable")
 
 
 async def test_it_is_listed_in_the_openapi_document_and_hides_nothing_else(house: House) -> None:

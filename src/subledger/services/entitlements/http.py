@@ -7,6 +7,9 @@ puts it before a whole application. Single checks are counted, not logged one by
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,7 +19,8 @@ from uuid import UUID
 
 import structlog
 
-from subledger.contracts.keys import KeyRing
+from subledger.contracts.keys import KeyRing, Principal
+from subledger.platform.db import is_transient
 from subledger.platform.http.callers import Doorkeeper
 from subledger.platform.http.middleware import App, Receive, Scope, Send
 from subledger.platform.http.problems import Problem, problems
@@ -29,6 +33,9 @@ _PREFIX = "/v1/access/"
 _PREFIX_LENGTH = len(_PREFIX)
 _JSON = (b"content-type", b"application/json")
 _NO_STORE = (b"cache-control", b"no-store")
+
+_ASK_WITHIN_S = 1.0
+_MOST_KNOWN = 10_000
 
 _log = structlog.get_logger()
 
@@ -52,6 +59,40 @@ _NOT_ALLOWED = {
 }
 
 
+class _EnduringRing:
+    """A key ring that outlives its database: while it cannot be asked, a caller whom it knew
+    within the last ``endures_s`` is still known. Its no is never remembered."""
+
+    def __init__(self, ring: KeyRing, *, endures_s: float) -> None:
+        self._ring = ring
+        self._endures_s = endures_s
+        self._known: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
+
+    async def principal(self, credential: str) -> Principal | None:
+        try:
+            async with asyncio.timeout(_ASK_WITHIN_S):
+                found = await self._ring.principal(credential)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            asked_at, known = self._known.get(credential, (float("-inf"), None))
+            if known is None or time.monotonic() - asked_at > self._endures_s:
+                raise Problem(
+                    "service_unavailable",
+                    detail="Nobody can say whose key this is.",
+                    headers={"Retry-After": "1"},
+                ) from error
+            return known
+        if found is None:
+            self._known.pop(credential, None)
+            return None
+        self._known[credential] = (time.monotonic(), found)
+        self._known.move_to_end(credential)
+        while len(self._known) > _MOST_KNOWN:
+            self._known.popitem(last=False)
+        return found
+
+
 class AccessRoute:
     """The ASGI application of the route. Raises Problem, which whoever stands before it answers."""
 
@@ -64,7 +105,7 @@ class AccessRoute:
         when_stale: WhenStale,
     ) -> None:
         self._memory = memory
-        self._keeper = Doorkeeper(key_ring)
+        self._keeper = Doorkeeper(_EnduringRing(key_ring, endures_s=max_stale_s))
         self._max_stale_s = max_stale_s
         self._when_stale = when_stale
 
