@@ -103,12 +103,13 @@ async def _roles(connection: AsyncConnection, secret_key: str) -> None:
             "search_path": "pg_catalog",
             "lock_timeout": "3s",
             "idle_in_transaction_session_timeout": "5s",
+            "plan_cache_mode": "auto",
             "jit": "off",
             "timezone": "UTC",
         }.items():
             await connection.execute(text(f"ALTER ROLE {role} SET {setting} = '{value}'"))
         readers = [LOG_READER, DUE_READER]
-        if service in {"identity", "webhooks", "payments"}:
+        if service in {"identity", "webhooks", "payments", "sandbox"}:
             readers.append(TENANT_FINDER)
         if service == "identity":
             readers.append(CLOCK_MOVER)

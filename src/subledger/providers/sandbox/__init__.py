@@ -1,0 +1,1 @@
+"""The sandbox provider: an ASGI application of its own, with its own journal in its own schema."""

@@ -1,0 +1,47 @@
+"""The page's texts in English and Russian (gettext), amounts by locale (CLDR)."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.numbers import format_currency
+from babel.support import NullTranslations, Translations
+
+from subledger.core import money
+
+LANGUAGES = ("en", "ru")
+_LOCALE = Path(__file__).parent / "locale"
+
+
+@lru_cache(maxsize=len(LANGUAGES))
+def catalogue(language: str) -> NullTranslations:
+    """The translations of a language; English is the source text itself."""
+    path = _LOCALE / language / "LC_MESSAGES" / "messages.po"
+    if not path.exists():
+        return NullTranslations()
+    with path.open("rb") as source:
+        compiled = BytesIO()
+        write_mo(compiled, read_po(source, locale=language))
+    compiled.seek(0)
+    return Translations(compiled)
+
+
+def choose(asked: str | None, accepted: str | None, otherwise: str) -> str:
+    """The language of a page: the reader's choice, then the browser's, then the merchant's."""
+    for candidate in (asked, *(part for part in (accepted or "").split(",")), otherwise):
+        tag = (candidate or "").split(";")[0].strip().lower()[:2]
+        if tag in LANGUAGES:
+            return tag
+    return "en"
+
+
+def amount(amount_minor: int, currency: str, language: str) -> str:
+    """An amount as people of the language write it, with the currency's own decimals."""
+    decimals = money.exponent(currency)
+    value = Decimal(amount_minor).scaleb(-decimals)
+    return format_currency(value, currency, locale=language, currency_digits=True)
