@@ -187,6 +187,7 @@ invoices = Table(
     Column("due_at", _when, nullable=False),
     Column("finalized_at", _when, nullable=False),
     Column("closed_at", _when),
+    Column("close_reason", Text),
     Column("inputs", JSONB, nullable=False),
     Column("content_hash", Text, nullable=False),
 )

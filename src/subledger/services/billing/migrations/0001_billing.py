@@ -41,6 +41,8 @@ CREATE TABLE billing.accounts (
 ;;
 CREATE INDEX accounts_by_email ON billing.accounts (tenant_id, email_normalized)
 ;;
+CREATE INDEX accounts_not_deleted ON billing.accounts (tenant_id, id) WHERE deleted_at IS NULL
+;;
 CREATE TABLE billing.products (
     tenant_id uuid NOT NULL,
     id uuid NOT NULL,
@@ -151,6 +153,8 @@ CREATE TABLE billing.subscriptions (
 CREATE INDEX subscriptions_of_beneficiary
     ON billing.subscriptions (tenant_id, beneficiary_id)
 ;;
+CREATE INDEX subscriptions_by_status ON billing.subscriptions (tenant_id, status, id)
+;;
 CREATE TABLE billing.subscription_changes (
     tenant_id uuid NOT NULL,
     subscription_id uuid NOT NULL,
@@ -201,6 +205,7 @@ CREATE TABLE billing.invoices (
     due_at timestamptz NOT NULL,
     finalized_at timestamptz NOT NULL,
     closed_at timestamptz,
+    close_reason text,
     inputs jsonb NOT NULL,
     content_hash text NOT NULL,
     PRIMARY KEY (tenant_id, id),
@@ -211,6 +216,8 @@ CREATE TABLE billing.invoices (
 )
 ;;
 CREATE INDEX invoices_of_account ON billing.invoices (tenant_id, account_id, id)
+;;
+CREATE INDEX invoices_not_paid ON billing.invoices (tenant_id, status, id) WHERE status <> 'paid'
 ;;
 CREATE TABLE billing.billing_runs (
     tenant_id uuid NOT NULL,
@@ -298,6 +305,8 @@ CREATE TABLE billing.work_items (
     PRIMARY KEY (tenant_id, id),
     FOREIGN KEY (tenant_id, account_id) REFERENCES billing.accounts
 )
+;;
+CREATE INDEX work_items_open ON billing.work_items (tenant_id, id) WHERE closed_at IS NULL
 """
 
 _LEDGER = """

@@ -25,7 +25,11 @@ _NUMBERS = sql(
 )
 _INSERT_INVOICES = Insert(
     tables.invoices,
-    [column.name for column in tables.invoices.c if column.name not in {"paid_minor", "closed_at"}],
+    [
+        column.name
+        for column in tables.invoices.c
+        if column.name not in {"paid_minor", "closed_at", "close_reason"}
+    ],
 )
 _INSERT_RUNS = Insert(tables.billing_runs, [column.name for column in tables.billing_runs.c])
 _INSERT_LINES = Insert(tables.invoice_lines, [column.name for column in tables.invoice_lines.c])
