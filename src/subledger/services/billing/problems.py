@@ -52,3 +52,46 @@ UNKNOWN_REFERENCE = declare(
     title="The body names something that does not exist",
     fix="Check the id at the pointer; it must belong to this tenant.",
 )
+EXTERNAL_ID_TAKEN = declare(
+    "external_id_taken",
+    status=409,
+    title="Another customer has this external id",
+    fix="Find that customer by GET /v1/customers?external_id=…, or use another external id."
+    " The external id of a deleted customer stays taken.",
+)
+CODE_TAKEN = declare(
+    "code_taken",
+    status=409,
+    title="Another object of this kind has this code",
+    fix="Use another code, or read the existing object by ?code=….",
+)
+CUSTOMER_IN_USE = declare(
+    "customer_in_use",
+    status=409,
+    title="The customer has live subscriptions",
+    fix="Cancel the subscriptions that the customer pays for or uses, then delete the customer.",
+)
+CURRENCY_IN_USE = declare(
+    "currency_in_use",
+    status=409,
+    title="The customer was billed in the present currency",
+    fix="Create another customer for the other currency.",
+)
+MIXED_INTERVALS = declare(
+    "mixed_intervals",
+    status=422,
+    title="Prices of one currency have different intervals",
+    fix="Give all prices of a currency the same interval, or make a plan for each interval.",
+)
+DUPLICATE_PRICE = declare(
+    "duplicate_price",
+    status=422,
+    title="Two prices have the same code and currency",
+    fix="Give each price of a currency a code of its own.",
+)
+WORK_ITEM_CLOSED = declare(
+    "work_item_closed",
+    status=409,
+    title="The work item is closed already",
+    fix="Read the work item to see who closed it and why.",
+)

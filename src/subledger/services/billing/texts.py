@@ -1,0 +1,186 @@
+"""An explained invoice in words, English and Russian.
+
+The words are gettext catalogues (``locale/<language>/LC_MESSAGES/billing.po``), compiled when this
+module is imported so that the readable file is the only source. English is the language of the
+message ids.
+"""
+
+from __future__ import annotations
+
+import ast
+import gettext
+import io
+import struct
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from importlib.resources import files
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+from subledger.core import money
+from subledger.core.calendar import parse_zone
+from subledger.services.billing import facts
+from subledger.services.billing.usecases.explain import Explained, ExplainedLine
+
+Language = Literal["en", "ru"]
+_PO = "locale/{}/LC_MESSAGES/billing.po"
+
+
+def read_po(text: str) -> dict[str, str]:
+    """Message id → text of a .po file without plural forms. Untranslated ones are left out."""
+    found: dict[str, str] = {}
+    parts: dict[str, str] = {"msgid": "", "msgstr": ""}
+    field = "msgid"
+    for line in [*text.splitlines(), 'msgid ""']:
+        if line.startswith("msgid "):
+            if parts["msgstr"]:
+                found[parts["msgid"]] = parts["msgstr"]
+            parts = {"msgid": "", "msgstr": ""}
+        word, _, quoted = line.partition(" ")
+        if word in parts:
+            field = word
+        elif line.startswith('"'):
+            quoted = line
+        else:
+            continue
+        parts[field] += ast.literal_eval(quoted)
+    return found
+
+
+def compiled(messages: Mapping[str, str]) -> gettext.GNUTranslations:
+    """Messages as gettext wants them: the .mo format, in memory."""
+    keys = [key.encode() for key in sorted(messages)]
+    values = [messages[key.decode()].encode() for key in keys]
+    table = 7 * 4
+    offset = table + 16 * len(keys)
+    index, data = b"", b""
+    for each in (*keys, *values):
+        index += struct.pack("<II", len(each), offset + len(data))
+        data += each + b"\0"
+    head = struct.pack("<7I", 0x950412DE, 0, len(keys), table, table + 8 * len(keys), 0, 0)
+    return gettext.GNUTranslations(io.BytesIO(head + index + data))
+
+
+def _load(language: str) -> gettext.NullTranslations:
+    source = files("subledger.services.billing").joinpath(_PO.format(language))
+    return compiled(read_po(source.read_text("utf-8")))
+
+
+_CATALOGUES: Mapping[Language, gettext.NullTranslations] = {
+    "en": gettext.NullTranslations(),
+    "ru": _load("ru"),
+}
+
+
+def explanation(explained: Explained, language: Language) -> str:
+    """The invoice line by line, as a text that ends with a newline. Moments are in the
+    subscription's own time zone, amounts in the currency's major unit."""
+    return _Teller(explained, language).text()
+
+
+class _Teller:
+    def __init__(self, explained: Explained, language: Language) -> None:
+        self._explained = explained
+        self._currency: str = explained.invoice.currency
+        self._comma = language == "ru"
+        self._say = _CATALOGUES[language].gettext
+        self._zone_name: str = explained.inputs["timezone"]
+        self._zone: ZoneInfo = parse_zone(self._zone_name)
+
+    def text(self) -> str:
+        invoice = self._explained.invoice
+        number = facts.number_text(invoice.series, invoice.number)
+        lines = [
+            self._say("Invoice {number} of {day}").format(
+                number=number, day=self._moment(invoice.finalized_at)
+            ),
+            self._say("Times are those of {zone}.").format(zone=self._zone_name),
+        ]
+        for each in self._explained.lines:
+            lines += ["", *self._line(each)]
+        lines += [
+            "",
+            self._sum("Subtotal", invoice.subtotal_minor),
+            self._sum("Discount", -invoice.discount_minor),
+            self._sum("Tax", invoice.tax_minor),
+            self._sum("Total", invoice.total_minor),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _line(self, each: ExplainedLine) -> list[str]:
+        row, derivation = each.row, each.derivation
+        told = [
+            f"{row.n}. {row.plan_name} ({row.price_code}), "
+            + self._say("from {start} until {end}").format(
+                start=self._moment(row.service_start_at), end=self._moment(row.service_end_at)
+            )
+        ]
+        if row.kind == "credit":
+            told.append("   " + self._say("takes back what an earlier invoice charged"))
+        told += ["   " + self._step(step) for step in derivation["steps"]]
+        if derivation["residue"] != "0":
+            told.append(
+                "   "
+                + self._say("rounded half up to {amount}").format(
+                    amount=self._amount(derivation["gross_minor"])
+                )
+            )
+        told += ["   " + self._discount(step) for step in derivation["discounts"]]
+        if derivation["tax_minor"]:
+            told.append(
+                "   "
+                + self._say("tax of {rate} % on {base}: {amount}").format(
+                    rate=self._number(derivation["tax_rate"]),
+                    base=self._amount(derivation["net_minor"]),
+                    amount=self._amount(derivation["tax_minor"]),
+                )
+            )
+        told.append("   " + self._sum("to pay", row.net_minor + row.tax_minor))
+        return told
+
+    def _step(self, step: Mapping[str, Any]) -> str:
+        if step["kind"] == "flat":
+            return self._say("fixed price {amount}").format(amount=self._amount(step["amount"]))
+        return self._say("{quantity} × {unit} = {amount}").format(
+            quantity=self._number(step["quantity"]),
+            unit=self._amount(step["unit_amount"]),
+            amount=self._amount(step["amount"]),
+        )
+
+    def _discount(self, step: Mapping[str, Any]) -> str:
+        name = self._explained.discount_names.get(step["discount_id"], "")
+        taken = self._amount(-step["amount_minor"])
+        if step["kind"] == "percent":
+            return self._say("discount {name}, {percent} % of {base}: {amount}").format(
+                name=f"“{name}”",
+                percent=self._number(step["percent"]),
+                base=self._amount(step["base_minor"]),
+                amount=taken,
+            )
+        if step["kind"] == "fixed":
+            return self._say("discount {name}: {amount}").format(name=f"“{name}”", amount=taken)
+        return self._say("discount taken back: {amount}").format(amount=taken)
+
+    def _sum(self, label: str, amount_minor: int) -> str:
+        return f"{self._say(label)}: {self._amount(amount_minor)}"
+
+    def _amount(self, minor: int | str) -> str:
+        """Minor units (an integer, or exact text: ``12.5``, ``25/2``) with the currency."""
+        if isinstance(minor, str):
+            if "/" in minor:
+                above, _, below = minor.partition("/")
+                exact = Decimal(above) / Decimal(below)
+            else:
+                exact = Decimal(minor)
+            if exact != exact.to_integral_value():
+                major = exact.scaleb(-money.exponent(self._currency))
+                return f"{self._number(facts.quantity_text(major))} {self._currency}"
+            minor = int(exact)
+        return f"{self._number(money.format_minor(minor, self._currency))} {self._currency}"
+
+    def _number(self, text: str) -> str:
+        return text.replace(".", ",") if self._comma else text
+
+    def _moment(self, at: datetime) -> str:
+        return at.astimezone(self._zone).strftime("%Y-%m-%d %H:%M")

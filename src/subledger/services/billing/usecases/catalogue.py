@@ -1,0 +1,330 @@
+"""The catalogue: products, plans and their versions, discounts.
+
+Facts of the catalogue belong to no account: their subject is the tenant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from subledger.contracts import events
+from subledger.contracts.events import Event
+from subledger.core.calendar import Interval
+from subledger.core.discounts import Discount, Duration, Kind
+from subledger.core.pricing import Flat, PerUnit, PriceModel
+from subledger.platform import ids
+from subledger.platform.db import Tx
+from subledger.platform.http.problems import Problem
+from subledger.services.billing import facts, problems
+from subledger.services.billing.store import catalogue
+
+DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class NewPrice:
+    """One price of a version: its code is unique within a currency."""
+
+    code: str
+    currency: str
+    model: PriceModel
+    interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class NewPlan:
+    """A plan with its first version. ``grace_days``: how long access outlives a failed renewal."""
+
+    tenant_id: UUID
+    plan_id: UUID
+    product_id: UUID
+    code: str
+    name: str
+    grace_days: int
+    prices: Sequence[NewPrice]
+
+
+@dataclass(frozen=True, slots=True)
+class NewDiscount:
+    """Either ``percent``, or ``amount_minor`` of ``currency``."""
+
+    tenant_id: UUID
+    discount_id: UUID
+    code: str
+    name: str
+    percent: Decimal | None
+    amount_minor: int | None
+    currency: str | None
+    duration: str
+    periods: int | None
+
+
+async def create_product(
+    tx: Tx,
+    *,
+    tenant_id: UUID,
+    product_id: UUID,
+    code: str,
+    name: str,
+    resources: Sequence[str],
+    cause: UUID | None,
+) -> None:
+    """A product and what it gives access to. Raises code_taken."""
+    row = {
+        "tenant_id": tenant_id,
+        "id": product_id,
+        "code": code,
+        "name": name,
+        "resources": msgspec.json.encode(list(resources)).decode(),
+        "created_at": await tx.now(tenant_id),
+    }
+    _refuse_taken(await catalogue.insert_products(tx, [row]), "product")
+    data = _product_data(product_id, code, resources)
+    await _tell(tx, events.PRODUCT_CREATED, tenant_id, data, cause)
+
+
+async def change_product(
+    tx: Tx,
+    *,
+    tenant_id: UUID,
+    product_id: UUID,
+    name: str | None,
+    resources: Sequence[str] | None,
+    cause: UUID | None,
+) -> None:
+    """Replace a product's name or resources; None leaves it. Whoever holds the product gains and
+    loses access at once. Raises not_found."""
+    key = (tenant_id, product_id)
+    found = await catalogue.lock_products(tx, [key])
+    if key not in found:
+        raise Problem("not_found", detail="There is no such product.")
+    row = found[key]
+    wanted = list(row.resources if resources is None else resources)
+    if (name is None or name == row.name) and wanted == list(row.resources):
+        return
+    await catalogue.update_products(
+        tx,
+        [
+            {
+                "tenant_id": tenant_id,
+                "id": product_id,
+                "name": row.name if name is None else name,
+                "resources": msgspec.json.encode(wanted).decode(),
+            }
+        ],
+    )
+    data = _product_data(product_id, row.code, wanted)
+    await _tell(tx, events.PRODUCT_UPDATED, tenant_id, data, cause)
+
+
+async def create_plan(tx: Tx, plan: NewPlan, *, cause: UUID | None) -> None:
+    """A plan with version 1. Raises code_taken, unknown_reference (product), duplicate_price,
+    mixed_intervals."""
+    check_prices(plan.prices)
+    key = (plan.tenant_id, plan.product_id)
+    if key not in await catalogue.products(tx, [key]):
+        raise Problem(
+            problems.UNKNOWN_REFERENCE, pointer="/product_id", detail="There is no such product."
+        )
+    row = {
+        "tenant_id": plan.tenant_id,
+        "id": plan.plan_id,
+        "product_id": plan.product_id,
+        "code": plan.code,
+        "name": plan.name,
+        "latest_version": 1,
+        "created_at": await tx.now(plan.tenant_id),
+    }
+    _refuse_taken(await catalogue.insert_plans(tx, [row]), "plan")
+    version_id = await _add_version(
+        tx, plan.tenant_id, plan.plan_id, 1, plan.grace_days, plan.prices
+    )
+    data = _plan_data(plan.plan_id, plan.code, plan.product_id, version_id, 1)
+    await _tell(tx, events.PLAN_CREATED, plan.tenant_id, data, cause)
+
+
+async def add_version(
+    tx: Tx,
+    *,
+    tenant_id: UUID,
+    plan_id: UUID,
+    version_id: UUID,
+    grace_days: int | None,
+    prices: Sequence[NewPrice],
+    cause: UUID | None,
+) -> None:
+    """New prices for future subscriptions; existing ones keep their version.
+
+    ``grace_days`` None keeps that of the version before. Raises not_found, duplicate_price,
+    mixed_intervals.
+    """
+    check_prices(prices)
+    key = (tenant_id, plan_id)
+    locked = await catalogue.lock_plans(tx, [key])
+    if key not in locked:
+        raise Problem("not_found", detail="There is no such plan.")
+    row = locked[key]
+    if grace_days is None:
+        grace_days = (await catalogue.plans(tx, [key]))[key].grace_s // DAY_S
+    number = row.latest_version + 1
+    await _add_version(tx, tenant_id, plan_id, number, grace_days, prices, version_id=version_id)
+    await catalogue.update_plans(
+        tx, [{"tenant_id": tenant_id, "id": plan_id, "latest_version": number}]
+    )
+    data = _plan_data(plan_id, row.code, row.product_id, version_id, number)
+    await _tell(tx, events.PLAN_VERSIONED, tenant_id, data, cause)
+
+
+async def create_discount(tx: Tx, new: NewDiscount, *, cause: UUID | None) -> None:
+    """A discount that subscriptions can name. Raises code_taken, and InvalidDiscount for figures
+    out of range."""
+    kind = Kind.PERCENT if new.percent is not None else Kind.FIXED
+    Discount(
+        id=str(new.discount_id),
+        kind=kind,
+        percent=new.percent,
+        amount_minor=new.amount_minor,
+        currency=new.currency,
+        duration=Duration(new.duration),
+        periods=new.periods,
+    )
+    row = {
+        "tenant_id": new.tenant_id,
+        "id": new.discount_id,
+        "code": new.code,
+        "name": new.name,
+        "kind": kind.value,
+        "percent": new.percent,
+        "amount_minor": new.amount_minor,
+        "currency": new.currency,
+        "duration": new.duration,
+        "periods": new.periods,
+        "created_at": await tx.now(new.tenant_id),
+    }
+    _refuse_taken(await catalogue.insert_discounts(tx, [row]), "discount")
+    data = {"discount_id": ids.text("disc", new.discount_id)}
+    await _tell(tx, events.DISCOUNT_CREATED, new.tenant_id, data, cause)
+
+
+def check_prices(prices: Sequence[NewPrice]) -> None:
+    """Raises duplicate_price and mixed_intervals (a subscription has one clock)."""
+    first: dict[str, NewPrice] = {}
+    seen: set[tuple[str, str]] = set()
+    for n, each in enumerate(prices):
+        if (each.code, each.currency) in seen:
+            raise Problem(
+                problems.DUPLICATE_PRICE,
+                pointer=f"/prices/{n}/code",
+                detail=f"The price {each.code} in {each.currency} is given twice.",
+            )
+        seen.add((each.code, each.currency))
+        other = first.setdefault(each.currency, each)
+        if other.interval != each.interval:
+            raise Problem(
+                problems.MIXED_INTERVALS,
+                pointer=f"/prices/{n}/interval",
+                detail=f"In {each.currency}, {other.code} is due every {_words(other.interval)},"
+                f" {each.code} every {_words(each.interval)}.",
+            )
+
+
+def _words(interval: Interval) -> str:
+    return f"{interval.count} {interval.unit.value}"
+
+
+async def _add_version(
+    tx: Tx,
+    tenant_id: UUID,
+    plan_id: UUID,
+    number: int,
+    grace_days: int,
+    prices: Sequence[NewPrice],
+    *,
+    version_id: UUID | None = None,
+) -> UUID:
+    version = version_id or tx.ids.new()
+    await catalogue.insert_versions(
+        tx,
+        [
+            {
+                "tenant_id": tenant_id,
+                "id": version,
+                "plan_id": plan_id,
+                "version": number,
+                "grace_s": grace_days * DAY_S,
+                "created_at": await tx.now(tenant_id),
+            }
+        ],
+        [
+            {
+                "tenant_id": tenant_id,
+                "id": tx.ids.new(),
+                "plan_version_id": version,
+                "code": each.code,
+                "currency": each.currency,
+                "model": "flat" if isinstance(each.model, Flat) else "per_unit",
+                "interval_unit": each.interval.unit.value,
+                "interval_count": each.interval.count,
+                "timing": "advance",
+                "terms": msgspec.json.encode(_terms(each.model)).decode(),
+            }
+            for each in prices
+        ],
+    )
+    return version
+
+
+def _terms(model: PriceModel) -> dict[str, Any]:
+    match model:
+        case Flat(amount_minor):
+            return {"amount_minor": amount_minor}
+        case PerUnit(unit_amount):
+            return {"unit_amount": facts.quantity_text(unit_amount)}
+
+
+def _refuse_taken(written: int, kind: str) -> None:
+    if written == 0:
+        raise Problem(problems.CODE_TAKEN, pointer="/code", detail=f"Another {kind} has this code.")
+
+
+def _product_data(product_id: UUID, code: str, resources: Sequence[str]) -> dict[str, Any]:
+    return {
+        "product_id": ids.text("prod", product_id),
+        "code": code,
+        "resources": list(resources),
+    }
+
+
+def _plan_data(
+    plan_id: UUID, code: str, product_id: UUID, version_id: UUID, version: int
+) -> dict[str, Any]:
+    return {
+        "plan_id": ids.text("plan", plan_id),
+        "code": code,
+        "product_id": ids.text("prod", product_id),
+        "plan_version_id": ids.text("plv", version_id),
+        "version": version,
+    }
+
+
+async def _tell(
+    tx: Tx, type_: str, tenant_id: UUID, data: dict[str, Any], cause: UUID | None
+) -> None:
+    tx.emit(
+        [
+            Event(
+                type=type_,
+                tenant_id=tenant_id,
+                subject=tenant_id,
+                data=data,
+                occurred_at=await tx.now(tenant_id),
+                cause=cause,
+            )
+        ]
+    )

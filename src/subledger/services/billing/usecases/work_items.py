@@ -1,0 +1,66 @@
+"""Work items: what a person has to decide, and that it was decided."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+
+from subledger.contracts import events
+from subledger.contracts.events import Event
+from subledger.platform import ids
+from subledger.platform.db import Tx
+from subledger.platform.http.problems import Problem
+from subledger.services.billing import problems
+from subledger.services.billing.store import reads, subscriptions
+
+
+async def close(
+    tx: Tx,
+    *,
+    tenant_id: UUID,
+    work_item_id: UUID,
+    closed_by: str,
+    reason: str,
+    cause: UUID | None,
+) -> None:
+    """Close a work item and keep who did it and why; the reason stays out of the event.
+
+    Raises not_found and work_item_closed.
+    """
+    key = (tenant_id, work_item_id)
+    found = (await reads.work_items(tx, [key])).get(key)
+    if found is None:
+        raise Problem("not_found", detail="There is no such work item.")
+    accounts = await subscriptions.lock_accounts(tx, [(tenant_id, found.account_id)])
+    row = (await reads.work_items(tx, [key]))[key]
+    if row.closed_at is not None:
+        raise Problem(
+            problems.WORK_ITEM_CLOSED, detail=f"The work item was closed by {row.closed_by}."
+        )
+    at = (await subscriptions.moments(tx, accounts, accounts))[tenant_id, row.account_id]
+    await reads.close_work_items(
+        tx,
+        [
+            {
+                "tenant_id": tenant_id,
+                "id": work_item_id,
+                "closed_at": at,
+                "closed_by": closed_by,
+                "close_reason": reason,
+            }
+        ],
+    )
+    named = {"work_item_id": ids.text("wrk", work_item_id), "kind": row.kind}
+    tx.emit(
+        [
+            Event(
+                type=events.WORK_ITEM_CLOSED,
+                tenant_id=tenant_id,
+                subject=row.account_id,
+                data=named | msgspec.json.decode(row.data),
+                occurred_at=at,
+                cause=cause,
+            )
+        ]
+    )
