@@ -1,0 +1,54 @@
+# Every target sets up .venv itself; nothing is needed but Python 3.11 and make.
+PYTHON ?= python3
+BIN := .venv/bin
+SEEDS ?= 100
+FROM ?= 1
+ARGS ?=
+export SUBLEDGER_STARTED_AT ?= $(shell date +%s.%N)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo serve check test test-all bench simulate sweep lock
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup:
+	@$(PYTHON) bootstrap.py
+
+setup-dev:
+	@$(PYTHON) bootstrap.py --dev
+
+demo: setup ## an online cinema does six months of business, then keeps serving
+	@$(BIN)/subledger demo $(ARGS)
+
+serve: setup ## everything in one process, on an embedded PostgreSQL
+	@$(BIN)/subledger serve $(ARGS)
+
+check: setup-dev ## ruff, mypy, import contracts, purity of the core
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/purity.py
+
+test: setup-dev ## the tests, at most 8 minutes
+	$(BIN)/python -m pytest -m "not long" -n 2 $(ARGS)
+
+test-all: setup-dev ## the long lanes, at most 25 minutes
+	$(BIN)/python -m pytest -m long $(ARGS)
+
+sweep: setup-dev ## kill the process at every crash point and print the table
+	$(BIN)/python -m tests.kill.sweep $(ARGS)
+
+simulate: setup-dev ## SEEDS=n FROM=first: seeded runs of a month on a real PostgreSQL
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --from $(FROM) $(ARGS)
+
+bench: setup-dev ## every benchmark; figures go to benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks.renewals
+	$(BIN)/python -m benchmarks.access
+
+lock: setup-dev ## write the lock files anew (no addresses in them)
+	$(BIN)/uv pip compile -q pyproject.toml --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 -o requirements.lock
+	$(BIN)/uv pip compile -q pyproject.toml --extra dev --generate-hashes --no-emit-index-url \
+		--no-header --python-version 3.11 -o requirements-dev.lock
