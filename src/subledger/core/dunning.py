@@ -97,7 +97,9 @@ def next_step(
     assert failures, "nothing failed"
     last = failures[-1]
     number = len(failures)
-    if not last.counted and number - _counted(failures) <= MAX_NOT_COUNTED:
+    if not last.counted:
+        if number - _counted(failures) > MAX_NOT_COUNTED:
+            return Final(policy.final, last.at)
         return Retry(_not_before(last.at + NOT_COUNTED_DELAY, retry_not_before), number)
     if policy.hard_decline_stops and last.decline is Decline.HARD:
         return Final(policy.final, last.at)
