@@ -172,7 +172,10 @@ def _earliest(due: Sequence[str], schemas_that_block: set[str]) -> TextClause:
             f" FROM {schema}.due d WHERE d.tenant_id = :tenant AND d.due_at <= :until{free}"
             " ORDER BY d.due_at, d.rank, d.number LIMIT 1)"
         )
-    return sql(f"{' UNION ALL '.join(parts)} ORDER BY due_at, rank, number, source LIMIT 1")
+    return sql(
+        f"SELECT * FROM ({' UNION ALL '.join(parts)}) AS d"
+        " ORDER BY due_at, rank, number, source LIMIT 1"
+    )
 
 
 def _blocked(schemas: set[str]) -> TextClause:
