@@ -31,6 +31,9 @@ HORIZON: Final = timedelta(minutes=5)
 MOST_TRIES: Final = 5
 """Calls that reached nobody, before the attempt fails without counting."""
 MOST_EXPIRIES: Final = 30
+CIRCUIT_OPEN: Final = "circuit_open"
+CIRCUIT_WAIT_S: Final = 10.0
+"""While a connection's breaker is open its attempts wait; waiting uses up no try."""
 TERMINAL: Final = frozenset({"succeeded", "failed", "canceled"})
 
 
@@ -200,6 +203,14 @@ def _move(now: Standing, trigger: str, *, state: str | None = None, **rest: Any)
 def _not_done(now: Standing, finding: Lost | NotSent) -> Decision | None:
     """A call without an answer. Opening a page moves no money and has one key: it is asked again;
     a charge is never asked again unless nothing was sent."""
+    if finding == NotSent(CIRCUIT_OPEN):
+        return Decision(
+            state=step(ATTEMPT, now.state, "not_executed"),
+            payment_status=now.payment_status,
+            tries=now.tries,
+            back_off_s=CIRCUIT_WAIT_S,
+            note=CIRCUIT_OPEN,
+        )
     tries = now.tries + 1
     repeatable = isinstance(finding, NotSent) or now.kind == "page"
     if repeatable and tries < MOST_TRIES:

@@ -36,12 +36,14 @@ _READ_CONNECTION = story("payments.read_connection")
 
 
 class Accounts(Protocol):
-    """Opens a tenant's account at the sandbox provider."""
+    """Opens tenants' accounts at the sandbox provider, which tells the credentials itself."""
 
-    async def open_account(
-        self, *, tenant_id: UUID, api_key: str, webhook_url: str, webhook_secret: str
-    ) -> None:
-        """Idempotent by tenant: asked again it keeps the account and the newest secrets."""
+    def credentials(self, tenant_id: UUID) -> tuple[str, str]:
+        """API key and webhook secret of the tenant's account, opened or not."""
+        ...
+
+    async def provision(self, tenant_id: UUID, webhook_path: str) -> tuple[str, str]:
+        """Open the account, notified at ``webhook_path``. Idempotent by tenant."""
         ...
 
 

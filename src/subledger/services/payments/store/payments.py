@@ -129,7 +129,8 @@ _NEWEST_OF_INVOICES = sql(
 def _listing(condition: str) -> str:
     return (
         f"SELECT {_PAYMENT_COLUMNS} FROM payments.payments p WHERE p.tenant_id = :tenant"
-        f"{condition} AND (p.created_at, p.id) < (:before_at, :before_id)"
+        f"{condition} AND p.customer_id IS NOT NULL"
+        " AND (p.created_at, p.id) < (:before_at, :before_id)"
         " ORDER BY p.created_at DESC, p.id DESC LIMIT :limit"
     )
 

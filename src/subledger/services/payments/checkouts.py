@@ -1,0 +1,46 @@
+"""Payments' answer to ``contracts.checkouts``: what a payer has to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from subledger.contracts.calls import Call
+from subledger.contracts.checkouts import CollectionState
+from subledger.platform.db import Database, Tx, story
+from subledger.services.payments.store import payments
+
+_READ = story("payments.read_collections")
+
+
+class Checkouts:
+    """Reads only."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def collection_states(
+        self, call: Call, invoice_ids: Sequence[UUID]
+    ) -> Sequence[CollectionState]:
+        """The newest payment of each invoice, in the order asked."""
+
+        async def read(tx: Tx) -> list[CollectionState]:
+            found = await payments.newest_of_invoices(tx, call.tenant_id, invoice_ids)
+            states = []
+            for invoice_id in invoice_ids:
+                row = found.get(invoice_id)
+                if row is None:
+                    states.append(CollectionState(invoice_id=invoice_id, status="none"))
+                    continue
+                states.append(
+                    CollectionState(
+                        invoice_id=invoice_id,
+                        status=row.status,
+                        payment_id=row.id,
+                        redirect_url=row.redirect_url,
+                        failure_code=row.failure_code,
+                    )
+                )
+            return states
+
+        return await self._database.transact(_READ, read, tenants=[call.tenant_id])

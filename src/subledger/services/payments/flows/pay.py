@@ -1,0 +1,148 @@
+"""Requests that wait for their own facts: pay an invoice, cancel a page, attach a method.
+
+The first transaction records the wish; then the request does what a worker would do, or waits
+for the worker that is quicker. Stopped anywhere, the workers go on without it, and the same
+request with the same idempotency key finds the result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from subledger.platform.db import Database, Tx, story
+from subledger.platform.eventlog.writer import partition_of
+from subledger.services.payments.flows.ask import Asking
+from subledger.services.payments.flows.attach import Attaching
+from subledger.services.payments.flows.collect import Collecting
+from subledger.services.payments.store import methods, payments
+
+_READ = story("payments.read_payment")
+_READ_METHOD = story("payments.read_method")
+_FIND_CUSTOMER = story("payments.find_customer")
+_LOOK_AGAIN_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A payment and its attempts."""
+
+    payment: Row[Any]
+    attempts: list[Row[Any]]
+
+
+class CustomerNotReady(Exception):
+    """Payments has not read as far as the customer's events yet."""
+
+
+class Waiting:
+    """Drives what a request asked for, and looks until it is settled or time is up."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        collecting: Collecting,
+        asking: Asking,
+        attaching: Attaching,
+        group: str,
+    ) -> None:
+        self._database = database
+        self._collecting = collecting
+        self._asking = asking
+        self._attaching = attaching
+        self._group = group
+
+    async def payment(self, tenant_id: UUID, payment_id: UUID) -> Seen | None:
+        """The payment as it is now."""
+
+        async def read(tx: Tx) -> Seen | None:
+            key = (tenant_id, payment_id)
+            found = (await payments.payments(tx, [key])).get(key)
+            if found is None:
+                return None
+            return Seen(found, (await payments.attempts_of(tx, [key])).get(key, []))
+
+        return await self._database.transact(_READ, read, tenants=[tenant_id])
+
+    async def paid(self, tenant_id: UUID, payment_id: UUID, *, wait_s: float) -> Seen:
+        """Collect, then wait until the payment is not ``processing`` any more, or ``wait_s``."""
+        seen = await self.payment(tenant_id, payment_id)
+        assert seen is not None, "recorded by this request or the one it repeats"
+        attempt = seen.attempts[-1]
+        if attempt.state in {"reserving", "ready"}:
+            await self._collecting.drive((tenant_id, attempt.id), page=attempt.kind == "page")
+
+        async def look() -> Seen | None:
+            now = await self.payment(tenant_id, payment_id)
+            return now if now is not None and now.payment.status != "processing" else None
+
+        settled = await self._until(look, wait_s)
+        return settled or await self.payment(tenant_id, payment_id) or seen
+
+    async def closed(self, tenant_id: UUID, payment_id: UUID) -> Seen:
+        """Close the payment's page at the provider, as was intended before."""
+        seen = await self.payment(tenant_id, payment_id)
+        assert seen is not None, "checked by this request"
+        await self._asking.drive((tenant_id, seen.attempts[-1].id))
+        return await self.payment(tenant_id, payment_id) or seen
+
+    async def attached(self, tenant_id: UUID, method_id: UUID, *, wait_s: float) -> Row[Any]:
+        """Attach, then wait until the method is not ``attaching`` any more, or ``wait_s``."""
+        await self._attaching.drive((tenant_id, method_id))
+        newest: list[Row[Any]] = []
+
+        async def look() -> Row[Any] | None:
+            async def read(tx: Tx) -> Row[Any]:
+                key = (tenant_id, method_id)
+                return (await methods.methods(tx, [key]))[key]
+
+            newest[:] = [await self._database.transact(_READ_METHOD, read, tenants=[tenant_id])]
+            return newest[0] if newest[0].status != "attaching" else None
+
+        return await self._until(look, wait_s) or newest[0]
+
+    async def customer(
+        self, tenant_id: UUID, customer_id: UUID, *, wait_s: float
+    ) -> Row[Any] | None:
+        """The customer, as soon as payments has read as far as the log reached at the request.
+
+        None if there is no such customer. Raises CustomerNotReady when that takes too long.
+        """
+        partition = partition_of(customer_id)
+        ends: list[int] = []
+
+        async def look() -> tuple[Row[Any] | None] | None:
+            async def read(tx: Tx) -> tuple[Row[Any] | None, int, int]:
+                # The position first: whatever it covers is visible to the read that follows.
+                reached, head = await methods.caught_up(tx, group=self._group, partition=partition)
+                key = (tenant_id, customer_id)
+                return (await methods.customers(tx, [key])).get(key), reached, head
+
+            row, reached, head = await self._database.transact(
+                _FIND_CUSTOMER, read, tenants=[tenant_id]
+            )
+            ends.append(head)
+            return (row,) if row is not None or reached >= ends[0] else None
+
+        found = await self._until(look, wait_s)
+        if found is None:
+            raise CustomerNotReady
+        row: Row[Any] | None = found[0]
+        return row
+
+    async def _until(self, look: Callable[[], Awaitable[Any]], wait_s: float) -> Any:
+        deadline = time.monotonic() + wait_s
+        while True:
+            found = await look()
+            left_s = deadline - time.monotonic()
+            if found is not None or left_s <= 0:
+                return found
+            await self._database.wakeup.wait(min(_LOOK_AGAIN_S, left_s))
+            await asyncio.sleep(0)
