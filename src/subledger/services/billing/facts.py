@@ -69,3 +69,8 @@ def quantity_text(value: Any) -> str:
     """A quantity without trailing zeros."""
     text = format(value, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def price_text(plan_name: str, price_code: str) -> str:
+    """What a line is for, in the shop's own words."""
+    return f"{plan_name} ({price_code})"

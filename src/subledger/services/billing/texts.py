@@ -111,7 +111,7 @@ class _Teller:
     def _line(self, each: ExplainedLine) -> list[str]:
         row, derivation = each.row, each.derivation
         told = [
-            f"{row.n}. {row.plan_name} ({row.price_code}), "
+            f"{row.n}. {facts.price_text(row.plan_name, row.price_code)}, "
             + self._say("from {start} until {end}").format(
                 start=self._moment(row.service_start_at), end=self._moment(row.service_end_at)
             )
@@ -152,14 +152,14 @@ class _Teller:
         name = self._explained.discount_names.get(step["discount_id"], "")
         taken = self._amount(-step["amount_minor"])
         if step["kind"] == "percent":
-            return self._say("discount {name}, {percent} % of {base}: {amount}").format(
-                name=f"“{name}”",
+            return self._say("discount “{name}”, {percent} % of {base}: {amount}").format(
+                name=name,
                 percent=self._number(step["percent"]),
                 base=self._amount(step["base_minor"]),
                 amount=taken,
             )
         if step["kind"] == "fixed":
-            return self._say("discount {name}: {amount}").format(name=f"“{name}”", amount=taken)
+            return self._say("discount “{name}”: {amount}").format(name=name, amount=taken)
         return self._say("discount taken back: {amount}").format(amount=taken)
 
     def _sum(self, label: str, amount_minor: int) -> str:

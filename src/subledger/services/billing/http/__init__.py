@@ -1,0 +1,33 @@
+"""Billing's public REST API."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from fastapi import APIRouter
+
+from subledger.contracts.checkouts import Checkouts
+from subledger.platform.db import Database, Tx
+from subledger.platform.eventlog.http import router as event_feed
+from subledger.platform.http.idempotency import Keys
+from subledger.services.billing.http import catalogue, customers, invoices, ledger, subscriptions
+from subledger.services.billing.store import accounts
+from subledger.services.billing.terms import TermsMemory
+
+KEYS = Keys("billing")
+
+
+async def _customer_exists(tx: Tx, tenant_id: UUID, customer_id: UUID) -> bool:
+    return bool(await accounts.customers(tx, [(tenant_id, customer_id)]))
+
+
+def routers(database: Database, checkouts: Checkouts, memory: TermsMemory) -> list[APIRouter]:
+    """All of billing's routes, and the tenant's event feed, which knows customers by billing."""
+    return [
+        customers.router(database, KEYS),
+        *catalogue.routers(database, KEYS),
+        subscriptions.router(database, checkouts, memory, KEYS),
+        invoices.router(database, KEYS),
+        *ledger.routers(database, KEYS),
+        event_feed(database, subject_exists=_customer_exists),
+    ]

@@ -1,0 +1,213 @@
+"""Invoices: look, void, explain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import PlainTextResponse
+from sqlalchemy import Row
+
+from subledger.platform.db import Database, Tx
+from subledger.platform.http.callers import CallerAdmin, CallerRead
+from subledger.platform.http.idempotency import Keys
+from subledger.platform.http.pages import Page, PageQuery, page
+from subledger.platform.http.problems import Problem, problems
+from subledger.services.billing import texts
+from subledger.services.billing.http import customers, subscriptions
+from subledger.services.billing.http.paging import before_id, before_number, id_key
+from subledger.services.billing.http.replay import replayed
+from subledger.services.billing.http.stories import READ, VOID_INVOICE
+from subledger.services.billing.schemas.invoices import (
+    Explanation,
+    Invoice,
+    InvoiceStatus,
+    InvoiceWithLines,
+    Void,
+)
+from subledger.services.billing.schemas.references import CustomerId, InvoiceId, SubscriptionId
+from subledger.services.billing.store import invoices as locked
+from subledger.services.billing.store import reads
+from subledger.services.billing.usecases import end
+from subledger.services.billing.usecases.explain import explain
+
+_EXAMPLE_TEXT = """Invoice INV-000001 of 2026-03-01 13:00
+Times are those of Europe/Berlin.
+
+1. Cinema Basic (monthly), from 2026-03-01 13:00 until 2026-04-01 13:00
+   fixed price 9.99 EUR
+   to pay: 9.99 EUR
+
+Subtotal: 9.99 EUR
+Discount: 0.00 EUR
+Tax: 0.00 EUR
+Total: 9.99 EUR
+"""
+
+
+async def load(tx: Tx, tenant_id: UUID, invoice_id: UUID) -> InvoiceWithLines:
+    """Raises not_found."""
+    key = (tenant_id, invoice_id)
+    found = await reads.invoices(tx, [key])
+    if key not in found:
+        raise Problem("not_found", detail="There is no such invoice.")
+    subscribed = await locked.subscriptions_of(tx, [key])
+    lines = await reads.lines(tx, [key])
+    return InvoiceWithLines.with_lines(found[key], subscribed.get(key, []), lines.get(key, []))
+
+
+def router(database: Database, keys: Keys) -> APIRouter:
+    """``/v1/invoices``."""
+    routes = APIRouter(prefix="/v1/invoices", tags=["Invoices"])
+    _add_reads(routes, database)
+    _add_void(routes, database, keys)
+    _add_explain(routes, database)
+    return routes
+
+
+def _add_reads(routes: APIRouter, database: Database) -> None:
+    @routes.get(
+        "",
+        response_model=Page[Invoice],
+        summary="List invoices",
+        description="Newest first, without their lines; of one payer, one subscription, in one"
+        " status, or all.",
+        responses={**problems("not_found", "invalid_request")},
+    )
+    async def list_invoices(
+        caller: CallerRead,
+        query: PageQuery,
+        customer_id: Annotated[CustomerId | None, Query(description="Who pays.")] = None,
+        subscription_id: Annotated[SubscriptionId | None, Query()] = None,
+        status: Annotated[InvoiceStatus | None, Query()] = None,
+    ) -> Page[Invoice]:
+        tenant_id, limit = caller.tenant_id, query.limit + 1
+        async with database.transaction(READ, tenants=[tenant_id]) as tx:
+            if customer_id is not None:
+                await customers.load(tx, tenant_id, customer_id)
+            if subscription_id is None:
+                rows = await reads.list_invoices(
+                    tx,
+                    tenant_id,
+                    account_id=customer_id,
+                    status=status,
+                    before=before_id(query, "inv"),
+                    limit=limit,
+                )
+                found = page(rows, query, key=lambda row: id_key(row, "inv"))
+            else:
+                await subscriptions.load(tx, tenant_id, subscription_id)
+                rows = await reads.list_invoices_of_subscription(
+                    tx,
+                    tenant_id,
+                    subscription_id,
+                    account_id=customer_id,
+                    status=status,
+                    before=before_number(query),
+                    limit=limit,
+                )
+                found = page(rows, query, key=lambda row: (str(row.run_number),))
+            data = await _with_subscriptions(tx, found.data)
+        return Page(data=data, has_more=found.has_more, next_cursor=found.next_cursor)
+
+    @routes.get(
+        "/{invoice_id}",
+        response_model=InvoiceWithLines,
+        summary="Get an invoice",
+        description="An invoice with its lines.",
+        responses={**problems("not_found")},
+    )
+    async def get_invoice(invoice_id: InvoiceId, caller: CallerRead) -> InvoiceWithLines:
+        async with database.transaction(READ, tenants=[caller.tenant_id]) as tx:
+            return await load(tx, caller.tenant_id, invoice_id)
+
+
+async def _with_subscriptions(tx: Tx, rows: Sequence[Row[Any]]) -> list[Invoice]:
+    keys = [(row.tenant_id, row.id) for row in rows]
+    subscribed = await locked.subscriptions_of(tx, keys) if keys else {}
+    return [Invoice.of(row, subscribed.get(key, [])) for key, row in zip(keys, rows, strict=True)]
+
+
+def _add_void(routes: APIRouter, database: Database, keys: Keys) -> None:
+    @routes.post(
+        "/{invoice_id}/void",
+        response_model=InvoiceWithLines,
+        summary="Void an invoice",
+        description="An open invoice that nobody is to pay; its postings are reversed. Refused"
+        " while a payment is under way.",
+        responses={
+            **problems(
+                "not_found", "invoice_not_open", "invoice_reserved", "invalid_request", "forbidden"
+            ),
+        },
+    )
+    async def void_invoice(
+        invoice_id: InvoiceId, body: Void, caller: CallerAdmin, response: Response
+    ) -> InvoiceWithLines:
+        async def work(tx: Tx, _: UUID) -> InvoiceWithLines:
+            tenant_id = caller.tenant_id
+            await end.void_invoice(
+                tx, tenant_id=tenant_id, invoice_id=invoice_id, cause=caller.request_id
+            )
+            await reads.set_close_reasons(
+                tx, [{"tenant_id": tenant_id, "id": invoice_id, "close_reason": body.reason}]
+            )
+            return await load(tx, tenant_id, invoice_id)
+
+        async def again(tx: Tx, _: UUID) -> InvoiceWithLines:
+            return await load(tx, caller.tenant_id, invoice_id)
+
+        answered = await keys.run(
+            database,
+            VOID_INVOICE,
+            caller,
+            operation="invoices.void",
+            body=body,
+            work=work,
+            load=again,
+            new_id=invoice_id,
+        )
+        return replayed(response, answered)
+
+
+def _add_explain(routes: APIRouter, database: Database) -> None:
+    @routes.get(
+        "/{invoice_id}/explain",
+        response_model=Explanation,
+        summary="Explain an invoice",
+        description="The computation of every line, as it was stored when the invoice was made."
+        " In words with `format=text` or `Accept: text/plain`, in English or Russian.",
+        responses={
+            200: {"content": {"text/plain": {"example": _EXAMPLE_TEXT}}},
+            **problems("not_found"),
+        },
+    )
+    async def explain_invoice(
+        request: Request,
+        invoice_id: InvoiceId,
+        caller: CallerRead,
+        form: Annotated[Literal["json", "text"] | None, Query(alias="format")] = None,
+        locale: Annotated[
+            Literal["en", "ru"] | None,
+            Query(description="Of the words; by Accept-Language if left out."),
+        ] = None,
+    ) -> Explanation | Response:
+        async with database.transaction(READ, tenants=[caller.tenant_id]) as tx:
+            explained = await explain(tx, tenant_id=caller.tenant_id, invoice_id=invoice_id)
+        if form == "text" or (form is None and _prefers_text(request)):
+            language = locale or _language(request)
+            return PlainTextResponse(
+                texts.explanation(explained, language), headers={"Content-Language": language}
+            )
+        return Explanation.of(explained)
+
+
+def _prefers_text(request: Request) -> bool:
+    return request.headers.get("accept", "").strip().lower().startswith("text/plain")
+
+
+def _language(request: Request) -> texts.Language:
+    wanted = request.headers.get("accept-language", "").strip().lower()
+    return "ru" if wanted.startswith("ru") else "en"

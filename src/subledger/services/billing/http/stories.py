@@ -1,0 +1,13 @@
+"""The transactions of billing's routes; each name gives crash points, so they are few."""
+
+from __future__ import annotations
+
+from subledger.platform.db import story
+
+READ = story("billing.read")
+SAVE_CUSTOMER = story("billing.save_customer")
+SAVE_CATALOGUE = story("billing.save_catalogue")
+SUBSCRIBE = story("billing.subscribe")
+CHANGE_SUBSCRIPTION = story("billing.change_subscription")
+VOID_INVOICE = story("billing.void_invoice")
+CLOSE_WORK_ITEM = story("billing.close_work_item")

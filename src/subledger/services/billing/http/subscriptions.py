@@ -1,0 +1,300 @@
+"""Subscriptions: buy, look, cancel, keep, preview."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+
+from subledger.contracts.checkouts import Checkouts
+from subledger.platform import ids
+from subledger.platform.db import Database, Tx
+from subledger.platform.http.callers import Caller, CallerAdmin, CallerRead
+from subledger.platform.http.idempotency import Keys
+from subledger.platform.http.pages import Page, PageQuery, page
+from subledger.platform.http.problems import Problem, problems
+from subledger.services.billing import facts
+from subledger.services.billing.flows import buy
+from subledger.services.billing.http import customers
+from subledger.services.billing.http.paging import before_id, before_number, id_key
+from subledger.services.billing.http.replay import replayed
+from subledger.services.billing.http.stories import CHANGE_SUBSCRIPTION, READ, SUBSCRIBE
+from subledger.services.billing.schemas.references import CustomerId, SubscriptionId
+from subledger.services.billing.schemas.subscriptions import (
+    Cancel,
+    Purchase,
+    Status,
+    Subscription,
+    SubscriptionNew,
+    UpcomingInvoice,
+)
+from subledger.services.billing.store import reads
+from subledger.services.billing.terms import TermsMemory
+from subledger.services.billing.usecases import end, preview, subscribe
+
+
+async def load(tx: Tx, tenant_id: UUID, subscription_id: UUID) -> Subscription:
+    """Raises not_found."""
+    found = await reads.subscriptions(tx, [(tenant_id, subscription_id)])
+    if not found:
+        raise Problem("not_found", detail="There is no such subscription.")
+    return Subscription.of(found[tenant_id, subscription_id])
+
+
+def router(database: Database, checkouts: Checkouts, memory: TermsMemory, keys: Keys) -> APIRouter:
+    """``/v1/subscriptions``."""
+    routes = APIRouter(prefix="/v1/subscriptions", tags=["Subscriptions"])
+    _add_create(routes, database, checkouts, memory, keys)
+    _add_reads(routes, database, memory)
+    _add_cancel(routes, database, memory, keys)
+    return routes
+
+
+def _request(
+    caller: Caller, body: SubscriptionNew, subscription_id: UUID
+) -> subscribe.SubscribeRequest:
+    return subscribe.SubscribeRequest(
+        tenant_id=caller.tenant_id,
+        subscription_id=subscription_id,
+        customer_id=body.customer_id,
+        beneficiary_id=body.beneficiary_id or body.customer_id,
+        plan_id=body.plan_id,
+        currency=body.currency,
+        quantity=body.quantity,
+        discount_ids=tuple(body.discount_ids),
+        collection=body.collection,
+        payment_method_id=body.payment_method_id,
+        return_url=body.return_url,
+        cause=caller.request_id,
+    )
+
+
+def _add_create(
+    routes: APIRouter,
+    database: Database,
+    checkouts: Checkouts,
+    memory: TermsMemory,
+    keys: Keys,
+) -> None:
+    @routes.post(
+        "",
+        status_code=201,
+        response_model=Purchase,
+        summary="Create a subscription",
+        description="Creates the subscription with its first invoice, collects it, and waits for"
+        " the outcome, by default 10 s (`Prefer: wait=n`, at most 30). Answers `active`; or"
+        " `incomplete` with `next_action.redirect_url`, or while the payment is still under way."
+        " A declined payment is the problem `payment_declined`: the subscription stays"
+        " `incomplete` for 24 hours, its id and invoice are in the problem, and the invoice can"
+        " be paid by POST /v1/payments.",
+        responses={
+            **problems(
+                "payment_declined",
+                "unknown_reference",
+                "currency_mismatch",
+                "price_missing_for_currency",
+                "discount_not_applicable",
+                "invalid_request",
+                "forbidden",
+            )
+        },
+    )
+    async def create_subscription(
+        body: SubscriptionNew, caller: CallerAdmin, response: Response
+    ) -> Purchase:
+        async def work(tx: Tx, subscription_id: UUID) -> None:
+            await subscribe.subscribe(tx, memory, [_request(caller, body, subscription_id)])
+
+        async def again(_tx: Tx, _subscription_id: UUID) -> None:
+            return None
+
+        answered = await keys.run(
+            database,
+            SUBSCRIBE,
+            caller,
+            operation="subscriptions.create",
+            body=body,
+            work=work,
+            load=again,
+        )
+        replayed(response, answered)
+        bought = await buy.wait(
+            database,
+            checkouts,
+            tenant_id=caller.tenant_id,
+            subscription_id=answered.resource_id,
+            wait_s=caller.wait_s,
+        )
+        return await _outcome(database, caller.tenant_id, answered.resource_id, bought)
+
+
+async def _outcome(
+    database: Database, tenant_id: UUID, subscription_id: UUID, bought: buy.Bought
+) -> Purchase:
+    """The answer to a buyer. Raises payment_declined, a refusal that is committed: it is rebuilt
+    from the subscription for a repeated request."""
+    key = (tenant_id, subscription_id)
+    async with database.transaction(READ, tenants=[tenant_id]) as tx:
+        row = (await reads.subscriptions(tx, [key]))[key]
+    if row.status == "incomplete" and bought.payment_status == "failed":
+        code = bought.failure_code
+        raise Problem(
+            "payment_declined",
+            detail="The first payment was declined." if code is None else f"Declined: {code}.",
+            fix="Ask the payer for another payment method and pay the invoice by"
+            " POST /v1/payments within 24 hours.",
+            subscription_id=ids.text("sub", subscription_id),
+            invoice_id=None if bought.invoice_id is None else ids.text("inv", bought.invoice_id),
+            failure_code=code,
+        )
+    return Purchase.bought(row, bought)
+
+
+def _add_reads(routes: APIRouter, database: Database, memory: TermsMemory) -> None:
+    @routes.get(
+        "",
+        response_model=Page[Subscription],
+        summary="List subscriptions",
+        description="Newest first; of one payer, in one status, or all.",
+        responses={**problems("not_found", "invalid_request")},
+    )
+    async def list_subscriptions(
+        caller: CallerRead,
+        query: PageQuery,
+        customer_id: Annotated[CustomerId | None, Query(description="Who pays.")] = None,
+        status: Annotated[Status | None, Query()] = None,
+    ) -> Page[Subscription]:
+        tenant_id, limit = caller.tenant_id, query.limit + 1
+        async with database.transaction(READ, tenants=[tenant_id]) as tx:
+            if customer_id is None:
+                before = before_id(query, "sub")
+                rows = await reads.list_subscriptions(
+                    tx, tenant_id, status=status, before=before, limit=limit
+                )
+                found = page(rows, query, key=lambda row: id_key(row, "sub"))
+            else:
+                number = before_number(query)
+                await customers.load(tx, tenant_id, customer_id)
+                rows = await reads.list_subscriptions_of_payer(
+                    tx, tenant_id, customer_id, status=status, before=number, limit=limit
+                )
+                found = page(rows, query, key=lambda row: (str(row.number),))
+        return Page(
+            data=[Subscription.of(row) for row in found.data],
+            has_more=found.has_more,
+            next_cursor=found.next_cursor,
+        )
+
+    @routes.get(
+        "/{subscription_id}",
+        response_model=Subscription,
+        summary="Get a subscription",
+        description="A subscription as it is now, ended ones too.",
+        responses={**problems("not_found")},
+    )
+    async def get_subscription(subscription_id: SubscriptionId, caller: CallerRead) -> Subscription:
+        async with database.transaction(READ, tenants=[caller.tenant_id]) as tx:
+            return await load(tx, caller.tenant_id, subscription_id)
+
+    @routes.get(
+        "/{subscription_id}/upcoming-invoice",
+        response_model=UpcomingInvoice,
+        summary="Preview the next invoice",
+        description="Computed as the renewal will compute it, and not saved. It has no lines if"
+        " the subscription ends with its period.",
+        responses={**problems("not_found", "subscription_ended")},
+    )
+    async def get_upcoming_invoice(
+        subscription_id: SubscriptionId, caller: CallerRead
+    ) -> UpcomingInvoice:
+        tenant_id = caller.tenant_id
+        async with database.transaction(READ, tenants=[tenant_id]) as tx:
+            draft = await preview.upcoming(
+                tx, memory, tenant_id=tenant_id, subscription_id=subscription_id
+            )
+            prices = await reads.prices(tx, {(tenant_id, UUID(x.price_id)) for x in draft.lines})
+        described = {
+            str(row.id): facts.price_text(row.plan_name, row.code) for row in prices.values()
+        }
+        return UpcomingInvoice.of(subscription_id, draft, described)
+
+
+def _add_cancel(routes: APIRouter, database: Database, memory: TermsMemory, keys: Keys) -> None:
+    @routes.post(
+        "/{subscription_id}/cancel",
+        response_model=Subscription,
+        summary="Cancel a subscription",
+        description="`period_end` lets it run until what is paid for is over; `now` ends it at"
+        " once. A subscription that was never paid ends at once, and its invoice is voided.",
+        responses={
+            **problems("not_found", "subscription_ended", "invoice_reserved", "forbidden"),
+        },
+    )
+    async def cancel_subscription(
+        subscription_id: SubscriptionId, body: Cancel, caller: CallerAdmin, response: Response
+    ) -> Subscription:
+        async def work(tx: Tx, _: UUID) -> Subscription:
+            await end.cancel(
+                tx,
+                memory,
+                tenant_id=caller.tenant_id,
+                subscription_id=subscription_id,
+                when=body.when,
+                cause=caller.request_id,
+            )
+            return await load(tx, caller.tenant_id, subscription_id)
+
+        async def again(tx: Tx, _: UUID) -> Subscription:
+            return await load(tx, caller.tenant_id, subscription_id)
+
+        answered = await keys.run(
+            database,
+            CHANGE_SUBSCRIPTION,
+            caller,
+            operation="subscriptions.cancel",
+            body=body,
+            work=work,
+            load=again,
+            new_id=subscription_id,
+        )
+        return replayed(response, answered)
+
+    @routes.post(
+        "/{subscription_id}/undo-cancel",
+        response_model=Subscription,
+        summary="Keep a subscription",
+        description="Takes back a cancellation at the end of the period.",
+        responses={
+            **problems(
+                "not_found", "subscription_ended", "cancellation_not_scheduled", "forbidden"
+            ),
+        },
+    )
+    async def undo_cancel(
+        subscription_id: SubscriptionId, caller: CallerAdmin, response: Response
+    ) -> Subscription:
+        async def work(tx: Tx, _: UUID) -> Subscription:
+            await end.undo_cancel(
+                tx,
+                memory,
+                tenant_id=caller.tenant_id,
+                subscription_id=subscription_id,
+                cause=caller.request_id,
+            )
+            return await load(tx, caller.tenant_id, subscription_id)
+
+        async def again(tx: Tx, _: UUID) -> Subscription:
+            return await load(tx, caller.tenant_id, subscription_id)
+
+        answered = await keys.run(
+            database,
+            CHANGE_SUBSCRIPTION,
+            caller,
+            operation="subscriptions.undo_cancel",
+            body=None,
+            work=work,
+            load=again,
+            new_id=subscription_id,
+        )
+        return replayed(response, answered)

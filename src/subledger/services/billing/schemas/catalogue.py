@@ -1,0 +1,418 @@
+"""Products, plans with versions and prices, discounts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import msgspec
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
+from sqlalchemy import Row
+
+from subledger.core import calendar, pricing
+from subledger.core.calendar import MAX_COUNT
+from subledger.platform.http.fields import (
+    Code,
+    CurrencyCode,
+    ExactDecimal,
+    ExternalId,
+    Name,
+    PositiveAmountMinor,
+    PriceAmountMinor,
+    Strict,
+    Timestamp,
+    plain,
+)
+from subledger.services.billing.schemas.references import (
+    DiscountId,
+    PlanId,
+    PlanVersionId,
+    PriceId,
+    ProductId,
+)
+from subledger.services.billing.usecases.catalogue import DAY_S, NewPrice
+
+MOST_RESOURCES = 5_000
+MOST_PRICES = 200
+MOST_PRICES_PER_CURRENCY = 50
+"""A billing run has at most as many lines."""
+MOST_GRACE_DAYS = 3_650
+_MOST_DECIMALS = 12
+
+Resource = ExternalId
+
+
+def _unique(values: list[str]) -> list[str]:
+    if len(set(values)) != len(values):
+        raise ValueError("each resource is named once")
+    return values
+
+
+Resources = Annotated[
+    list[Resource],
+    AfterValidator(_unique),
+    Field(max_length=MOST_RESOURCES, description="What the product gives access to."),
+]
+
+_PRODUCT_NEW: JsonDict = {"code": "cinema", "name": "Cinema", "resources": ["film-1", "film-2"]}
+_PRODUCT: JsonDict = {
+    "id": "prod_01h455vb4pex5vsknk084sn02q",
+    **_PRODUCT_NEW,
+    "created_at": "2026-03-01T12:00:00Z",
+}
+
+
+class ProductNew(Strict):
+    """Something that is sold by subscription."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_PRODUCT_NEW]})
+
+    code: Code
+    name: Name
+    resources: Resources
+
+
+class ProductChange(Strict):
+    """The fields to replace; those left out stay."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"resources": ["film-1"]}]})
+
+    name: Name | None = None
+    resources: Resources | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> ProductChange:
+        if not self.model_fields_set:
+            raise ValueError("name at least one field to replace")
+        for name in sorted(self.model_fields_set):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} cannot be null")
+        return self
+
+
+class Product(Strict):
+    """A product as it is now."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_PRODUCT]})
+
+    id: ProductId
+    code: str
+    name: str
+    resources: list[str]
+    created_at: Timestamp
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> Product:
+        return cls(
+            id=row.id,
+            code=row.code,
+            name=row.name,
+            resources=list(row.resources),
+            created_at=row.created_at,
+        )
+
+
+class Interval(Strict):
+    """How often a price is due: every ``count`` units."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"unit": "month", "count": 1}]})
+
+    unit: Literal["day", "week", "month", "year"]
+    count: Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT)] = 1
+
+
+def _unit_amount(value: Decimal) -> Decimal:
+    exponent = value.as_tuple().exponent
+    if isinstance(exponent, int) and -exponent > _MOST_DECIMALS:
+        raise ValueError(f"a unit amount has at most {_MOST_DECIMALS} decimals")
+    pricing.PerUnit(value)
+    return value
+
+
+UnitAmount = Annotated[ExactDecimal, AfterValidator(_unit_amount)]
+
+_PRICE_NEW: JsonDict = {
+    "code": "monthly",
+    "currency": "EUR",
+    "model": "flat",
+    "amount_minor": 999,
+    "interval": {"unit": "month", "count": 1},
+}
+
+
+class PriceNew(Strict):
+    """A price: ``flat`` with ``amount_minor``, or ``per_unit`` with ``unit_amount`` (decimal text
+    of minor units)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_PRICE_NEW]})
+
+    code: Code
+    currency: CurrencyCode
+    model: Literal["flat", "per_unit"]
+    amount_minor: PriceAmountMinor | None = None
+    unit_amount: UnitAmount | None = None
+    interval: Interval
+
+    @model_validator(mode="after")
+    def _one_model(self) -> PriceNew:
+        if self.model == "flat" and (self.amount_minor is None or self.unit_amount is not None):
+            raise ValueError("a flat price has amount_minor, and no unit_amount")
+        if self.model == "per_unit" and (self.unit_amount is None or self.amount_minor is not None):
+            raise ValueError("a per_unit price has unit_amount, and no amount_minor")
+        return self
+
+    def new(self) -> NewPrice:
+        """The price as the use case takes it."""
+        if self.amount_minor is not None:
+            model: pricing.PriceModel = pricing.Flat(self.amount_minor)
+        else:
+            assert self.unit_amount is not None
+            model = pricing.PerUnit(self.unit_amount)
+        return NewPrice(
+            code=self.code,
+            currency=self.currency,
+            model=model,
+            interval=calendar.Interval(calendar.Unit(self.interval.unit), self.interval.count),
+        )
+
+
+def _bounded(prices: list[PriceNew]) -> list[PriceNew]:
+    for currency in {each.currency for each in prices}:
+        if sum(each.currency == currency for each in prices) > MOST_PRICES_PER_CURRENCY:
+            raise ValueError(f"at most {MOST_PRICES_PER_CURRENCY} prices in one currency")
+    return prices
+
+
+Prices = Annotated[
+    list[PriceNew],
+    AfterValidator(_bounded),
+    Field(
+        min_length=1,
+        max_length=MOST_PRICES,
+        description="Within one currency all prices have the same interval.",
+    ),
+]
+GraceDays = Annotated[
+    int,
+    Field(
+        strict=True,
+        ge=0,
+        le=MOST_GRACE_DAYS,
+        description="Days for which access outlives a failed renewal while it is tried again.",
+    ),
+]
+
+
+class PlanNew(Strict):
+    """A plan with the prices of its first version."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "code": "cinema-basic",
+                    "name": "Cinema Basic",
+                    "product_id": "prod_01h455vb4pex5vsknk084sn02q",
+                    "grace_days": 16,
+                    "prices": [_PRICE_NEW],
+                }
+            ]
+        }
+    )
+
+    code: Code
+    name: Name
+    product_id: ProductId
+    grace_days: GraceDays = 16
+    prices: Prices
+
+
+class PlanVersionNew(Strict):
+    """The prices of the next version, for future subscriptions."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"prices": [_PRICE_NEW]}]})
+
+    grace_days: GraceDays | None = Field(None, description="That of the version before, if null.")
+    prices: Prices
+
+
+class Price(Strict):
+    """A price of a plan version."""
+
+    id: PriceId
+    code: str
+    currency: str
+    model: Literal["flat", "per_unit"]
+    amount_minor: int | None
+    unit_amount: str | None
+    interval: Interval
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> Price:
+        terms = msgspec.json.decode(row.terms)
+        return cls(
+            id=row.price_id,
+            code=row.code,
+            currency=row.currency,
+            model=row.model,
+            amount_minor=terms.get("amount_minor"),
+            unit_amount=terms.get("unit_amount"),
+            interval=Interval(unit=row.interval_unit, count=row.interval_count),
+        )
+
+
+_PRICE: JsonDict = {"id": "price_01h455vb4pex5vsknk084sn02q", "unit_amount": None, **_PRICE_NEW}
+_VERSION: JsonDict = {
+    "plan_version_id": "plv_01h455vb4pex5vsknk084sn02q",
+    "version": 1,
+    "grace_days": 16,
+    "prices": [_PRICE],
+    "created_at": "2026-03-01T12:00:00Z",
+}
+
+
+class PlanVersion(Strict):
+    """A version of a plan. It never changes; subscriptions keep theirs."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_VERSION]})
+
+    plan_version_id: PlanVersionId
+    version: int
+    grace_days: int
+    prices: list[Price]
+    created_at: Timestamp
+
+    @classmethod
+    def of(cls, row: Row[Any], prices: Iterable[Row[Any]]) -> PlanVersion:
+        return cls(
+            plan_version_id=row.plan_version_id,
+            version=row.version,
+            grace_days=row.grace_s // DAY_S,
+            prices=[Price.of(each) for each in prices],
+            created_at=row.version_created_at,
+        )
+
+
+class Plan(Strict):
+    """A plan with its latest version, the one that new subscriptions get."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "plan_01h455vb4pex5vsknk084sn02q",
+                    "code": "cinema-basic",
+                    "name": "Cinema Basic",
+                    "product_id": "prod_01h455vb4pex5vsknk084sn02q",
+                    "latest": _VERSION,
+                    "created_at": "2026-03-01T12:00:00Z",
+                }
+            ]
+        }
+    )
+
+    id: PlanId
+    code: str
+    name: str
+    product_id: ProductId
+    latest: PlanVersion
+    created_at: Timestamp
+
+    @classmethod
+    def of(cls, row: Row[Any], prices: Iterable[Row[Any]]) -> Plan:
+        return cls(
+            id=row.id,
+            code=row.code,
+            name=row.name,
+            product_id=row.product_id,
+            latest=PlanVersion.of(row, prices),
+            created_at=row.created_at,
+        )
+
+
+def _percent(value: Decimal) -> Decimal:
+    exponent = value.as_tuple().exponent
+    if isinstance(exponent, int) and -exponent > 6:
+        raise ValueError("a percentage has at most 6 decimals")
+    if not 0 < value <= 100:
+        raise ValueError("a percentage lies above 0 and up to 100")
+    return value
+
+
+_DISCOUNT_NEW: JsonDict = {
+    "code": "spring",
+    "name": "Spring offer",
+    "percent": "20",
+    "duration": "periods",
+    "periods": 3,
+}
+
+
+class DiscountNew(Strict):
+    """Either ``percent``, or ``amount_minor`` of ``currency``, for some periods."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_DISCOUNT_NEW]})
+
+    code: Code
+    name: Name
+    percent: Annotated[ExactDecimal, AfterValidator(_percent)] | None = None
+    amount_minor: PositiveAmountMinor | None = None
+    currency: CurrencyCode | None = None
+    duration: Literal["once", "periods", "forever"]
+    periods: Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT)] | None = Field(
+        None, description="For how many periods, with the duration `periods`."
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> DiscountNew:
+        if (self.percent is None) == (self.amount_minor is None):
+            raise ValueError("a discount has either percent or amount_minor")
+        if (self.currency is None) != (self.amount_minor is None):
+            raise ValueError("amount_minor comes with currency, percent without")
+        if (self.duration == "periods") != (self.periods is not None):
+            raise ValueError("periods comes with the duration periods, and only with it")
+        return self
+
+
+class Discount(Strict):
+    """A discount of the catalogue. It never changes."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "disc_01h455vb4pex5vsknk084sn02q",
+                    **_DISCOUNT_NEW,
+                    "amount_minor": None,
+                    "currency": None,
+                    "created_at": "2026-03-01T12:00:00Z",
+                }
+            ]
+        }
+    )
+
+    id: DiscountId
+    code: str
+    name: str
+    percent: str | None
+    amount_minor: int | None
+    currency: str | None
+    duration: str
+    periods: int | None
+    created_at: Timestamp
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> Discount:
+        return cls(
+            id=row.id,
+            code=row.code,
+            name=row.name,
+            percent=None if row.percent is None else plain(row.percent),
+            amount_minor=row.amount_minor,
+            currency=row.currency,
+            duration=row.duration,
+            periods=row.periods,
+            created_at=row.created_at,
+        )

@@ -1,0 +1,297 @@
+"""Subscriptions: what a buyer asks for, how they stand, what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.config import JsonDict
+from sqlalchemy import Row
+
+from subledger.core.invoicing import Draft
+from subledger.platform.http.fields import CurrencyCode, Quantity, Strict, Text, Timestamp
+from subledger.services.billing import facts
+from subledger.services.billing.flows.buy import Bought
+from subledger.services.billing.schemas.references import (
+    CustomerId,
+    DiscountId,
+    InvoiceId,
+    PaymentMethodId,
+    PlanId,
+    PlanVersionId,
+    PriceId,
+    ProductId,
+    SubscriptionId,
+)
+
+MOST_QUANTITY = 10**15
+MOST_DISCOUNTS = 20
+
+Status = Literal["incomplete", "incomplete_expired", "active", "past_due", "canceled"]
+
+
+def _countable(value: Decimal) -> Decimal:
+    if not 0 < value <= MOST_QUANTITY:
+        raise ValueError("a quantity lies above 0 and up to 10^15")
+    return value
+
+
+def _web_address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        good = (
+            parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
+        )
+    except ValueError:
+        good = False
+    if not good or " " in value:
+        raise ValueError("a return URL looks like https://shop.example/thanks")
+    return value
+
+
+_NEW: JsonDict = {
+    "customer_id": "cus_01h455vb4pex5vsknk084sn02q",
+    "plan_id": "plan_01h455vb4pex5vsknk084sn02q",
+    "quantity": "1",
+    "collection": "automatic",
+    "payment_method_id": "pm_01h455vb4pex5vsknk084sn02q",
+}
+_SUBSCRIPTION: JsonDict = {
+    "id": "sub_01h455vb4pex5vsknk084sn02q",
+    "customer_id": "cus_01h455vb4pex5vsknk084sn02q",
+    "beneficiary_id": "cus_01h455vb4pex5vsknk084sn02q",
+    "plan_id": "plan_01h455vb4pex5vsknk084sn02q",
+    "plan_version_id": "plv_01h455vb4pex5vsknk084sn02q",
+    "product_id": "prod_01h455vb4pex5vsknk084sn02q",
+    "status": "active",
+    "quantity": "1",
+    "currency": "EUR",
+    "timezone": "Europe/Berlin",
+    "collection": "automatic",
+    "payment_method_id": "pm_01h455vb4pex5vsknk084sn02q",
+    "discount_ids": [],
+    "latest_invoice_id": "inv_01h455vb4pex5vsknk084sn02q",
+    "started_at": "2026-03-01T12:00:00Z",
+    "current_period_start_at": "2026-03-01T12:00:00Z",
+    "current_period_end_at": "2026-04-01T11:00:00Z",
+    "cancel_at": None,
+    "ended_at": None,
+    "end_reason": None,
+    "parked_reason": None,
+    "created_at": "2026-03-01T12:00:00Z",
+}
+
+
+class SubscriptionNew(Strict):
+    """Who pays for which plan, how much of it, and how the first payment is made."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_NEW]})
+
+    customer_id: CustomerId = Field(description="Who pays.")
+    beneficiary_id: CustomerId | None = Field(None, description="Who uses it; the payer if null.")
+    plan_id: PlanId
+    currency: CurrencyCode | None = Field(None, description="The customer's own, if null.")
+    quantity: Annotated[Quantity, AfterValidator(_countable)] = Decimal(1)
+    discount_ids: list[DiscountId] = Field(default_factory=list, max_length=MOST_DISCOUNTS)
+    payment_method_id: PaymentMethodId | None = Field(
+        None, description="The customer's default method, if null."
+    )
+    collection: Literal["automatic", "page"] = Field(
+        "automatic",
+        description="`automatic` charges a saved method; `page` answers with the address of a"
+        " hosted page on which the customer pays and saves a method.",
+    )
+    return_url: Annotated[Text, AfterValidator(_web_address), Field(max_length=2_000)] | None = (
+        Field(None, description="Where the hosted page sends the customer afterwards.")
+    )
+
+
+class Cancel(Strict):
+    """When the subscription ends."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"when": "period_end"}]})
+
+    when: Literal["now", "period_end"]
+
+
+class Subscription(Strict):
+    """A subscription as it is now."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_SUBSCRIPTION]})
+
+    id: SubscriptionId
+    customer_id: CustomerId
+    beneficiary_id: CustomerId
+    plan_id: PlanId
+    plan_version_id: PlanVersionId
+    product_id: ProductId
+    status: Status
+    quantity: str
+    currency: str
+    timezone: str
+    collection: str
+    payment_method_id: PaymentMethodId | None
+    discount_ids: list[DiscountId]
+    latest_invoice_id: InvoiceId | None
+    started_at: Timestamp
+    current_period_start_at: Timestamp
+    current_period_end_at: Timestamp
+    cancel_at: Timestamp | None
+    ended_at: Timestamp | None
+    end_reason: str | None
+    parked_reason: str | None = Field(description="Why billing waits for a person, if it does.")
+    created_at: Timestamp
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> Subscription:
+        return cls(**fields_of(row))
+
+
+def fields_of(row: Row[Any]) -> dict[str, Any]:
+    """A subscription's row as the fields of its answer."""
+    return {
+        "id": row.id,
+        "customer_id": row.payer_id,
+        "beneficiary_id": row.beneficiary_id,
+        "plan_id": row.plan_id,
+        "plan_version_id": row.plan_version_id,
+        "product_id": row.product_id,
+        "status": row.status,
+        "quantity": facts.quantity_text(row.quantity),
+        "currency": row.currency,
+        "timezone": row.timezone,
+        "collection": row.collection,
+        "payment_method_id": row.payment_method_id,
+        "discount_ids": list(row.discount_ids),
+        "latest_invoice_id": row.latest_invoice_id,
+        "started_at": row.started_at,
+        "current_period_start_at": row.current_period_start_at,
+        "current_period_end_at": row.current_period_end_at,
+        "cancel_at": row.cancel_at,
+        "ended_at": row.ended_at,
+        "end_reason": row.end_reason,
+        "parked_reason": row.parked_reason,
+        "created_at": row.created_at,
+    }
+
+
+class NextAction(Strict):
+    """What the payer has to do."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"type": "redirect", "redirect_url": "https://pay.example/p/1"}]
+        }
+    )
+
+    type: Literal["redirect"]
+    redirect_url: str
+
+
+class Purchase(Subscription):
+    """A subscription that was just bought: `active`, or `incomplete` with what to do next."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{**_SUBSCRIPTION, "payment_status": None, "next_action": None}]
+        }
+    )
+
+    payment_status: str | None = Field(
+        description="Of the first payment, while the subscription is incomplete: none, processing,"
+        " requires_action, unknown, canceled."
+    )
+    next_action: NextAction | None
+
+    @classmethod
+    def bought(cls, row: Row[Any], bought: Bought) -> Purchase:
+        waiting = row.status == "incomplete"
+        action = None
+        if waiting and bought.redirect_url is not None:
+            action = NextAction(type="redirect", redirect_url=bought.redirect_url)
+        return cls(
+            **fields_of(row),
+            payment_status=bought.payment_status if waiting else None,
+            next_action=action,
+        )
+
+
+class UpcomingLine(Strict):
+    """A line of the next invoice (minor units)."""
+
+    kind: str
+    description: str
+    price_id: PriceId
+    service_start_at: Timestamp
+    service_end_at: Timestamp
+    quantity: str
+    gross_minor: int
+    discount_minor: int
+    net_minor: int
+    tax_minor: int
+
+
+class UpcomingInvoice(Strict):
+    """The next invoice as the renewal will make it if nothing changes. No lines: there is none."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "subscription_id": "sub_01h455vb4pex5vsknk084sn02q",
+                    "currency": "EUR",
+                    "subtotal_minor": 999,
+                    "discount_minor": 0,
+                    "tax_minor": 0,
+                    "total_minor": 999,
+                    "period_start_at": "2026-04-01T11:00:00Z",
+                    "period_end_at": "2026-05-01T11:00:00Z",
+                    "lines": [],
+                }
+            ]
+        }
+    )
+
+    subscription_id: SubscriptionId
+    currency: str
+    subtotal_minor: int
+    discount_minor: int
+    tax_minor: int
+    total_minor: int
+    period_start_at: Timestamp | None
+    period_end_at: Timestamp | None
+    lines: list[UpcomingLine]
+
+    @classmethod
+    def of(
+        cls, subscription_id: UUID, draft: Draft, descriptions: Mapping[str, str]
+    ) -> UpcomingInvoice:
+        return cls(
+            subscription_id=subscription_id,
+            currency=draft.currency,
+            subtotal_minor=draft.subtotal_minor,
+            discount_minor=draft.discount_minor,
+            tax_minor=draft.tax_minor,
+            total_minor=draft.total_minor,
+            period_start_at=None if draft.period is None else draft.period.start_at,
+            period_end_at=None if draft.period is None else draft.period.end_at,
+            lines=[
+                UpcomingLine(
+                    kind=line.kind,
+                    description=descriptions[line.price_id],
+                    price_id=UUID(line.price_id),
+                    service_start_at=line.service_start_at,
+                    service_end_at=line.service_end_at,
+                    quantity=facts.quantity_text(line.quantity),
+                    gross_minor=line.gross_minor,
+                    discount_minor=line.discount_minor,
+                    net_minor=line.net_minor,
+                    tax_minor=line.tax_minor,
+                )
+                for line in draft.lines
+            ],
+        )
