@@ -103,8 +103,7 @@ class Cinema:
         consumer = Consumer(self.database, GROUP)
         while await consumer.step(500):
             pass
-        while await self.memory.step(500):
-            pass
+        await self.memory.catch_up()
 
     async def said(self, payer: UUID) -> list[tuple[str, str, str]]:
         """The account's entitlement events: type, reason, until when (or when it was taken)."""

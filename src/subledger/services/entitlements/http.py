@@ -32,7 +32,6 @@ ROUTE = "/v1/access/{customer}/{resource}"
 _PREFIX = "/v1/access/"
 _PREFIX_LENGTH = len(_PREFIX)
 _JSON = (b"content-type", b"application/json")
-_NO_STORE = (b"cache-control", b"no-store")
 
 _ASK_WITHIN_S = 1.0
 _MOST_KNOWN = 10_000
@@ -110,29 +109,36 @@ class AccessRoute:
         self._when_stale = when_stale
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        authorization = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value.decode("latin-1")
+                break
+        principal = self.remembered(authorization) or await self.admit(authorization)
+        body = self.body(scope, principal)
+        headers = [_JSON, (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def remembered(self, authorization: str | None) -> Principal | None:
+        """The caller, if this was answered within the last second."""
+        return None if authorization is None else self._keeper.remembered(authorization)
+
+    async def admit(self, authorization: str | None) -> Principal:
+        """The caller. Raises ``unauthorized``, or ``service_unavailable`` if nobody can say."""
+        return await self._keeper.admit(authorization)
+
+    def body(self, scope: Scope, principal: Principal) -> bytes:
+        """The answer to this request of the caller. Raises Problem."""
         if scope["method"] != "GET":
             raise Problem(
                 "method_not_allowed",
                 detail=f"{scope['method']} is not possible here.",
                 headers={"Allow": "GET"},
             )
-        authorization = None
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                authorization = value.decode("latin-1")
-                break
-        principal = self._keeper.remembered(authorization) if authorization else None
-        if principal is None:
-            principal = await self._keeper.admit(authorization)
         scope["subledger.tenant"] = principal.tenant_id
-
-        body = self._answer(principal.tenant_id, *_named(scope))
-        headers = [_JSON, _NO_STORE, (b"content-length", b"%d" % len(body))]
-        given: bytes | None = scope.get("subledger.request_id_text")
-        if given is not None:
-            headers.append((b"x-request-id", given))
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        customer, resource = _named(scope)
+        return self._answer(principal.tenant_id, customer, resource)
 
     def _answer(self, tenant_id: UUID, customer: str, resource: str) -> bytes:
         age_s = self._memory.age_s()
@@ -181,17 +187,33 @@ class _Ahead:
         if scope["type"] != "http" or not scope["path"].startswith(_PREFIX):
             await self._app(scope, receive, send)
             return
-        request_id = str(_given_id(scope) or self._ids.new())
-        scope["subledger.request_id_text"] = request_id.encode()
+        authorization = given = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value.decode("latin-1")
+            elif name == b"x-request-id":
+                given = value
+        request_id = str(_given_id(given) or self._ids.new())
         try:
-            await self._access(scope, receive, send)
-            self._answered.inc()
+            access = self._access
+            principal = access.remembered(authorization) or await access.admit(authorization)
+            body = access.body(scope, principal)
         except Problem as problem:
             await _refuse(scope, send, problem, request_id)
+            return
         except Exception as error:
             _log.error("request.failed", request_id=request_id, exc_info=error)
             detail = "The error is in the log under the request id."
             await _refuse(scope, send, Problem("internal_error", detail=detail), request_id)
+            return
+        self._answered.inc()
+        headers = [
+            _JSON,
+            (b"content-length", b"%d" % len(body)),
+            (b"x-request-id", request_id.encode()),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
 
 async def _refuse(scope: Scope, send: Send, problem: Problem, request_id: str) -> None:
@@ -217,14 +239,13 @@ async def _refuse(scope: Scope, send: Send, problem: Problem, request_id: str) -
     await send({"type": "http.response.body", "body": body})
 
 
-def _given_id(scope: Scope) -> UUID | None:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            try:
-                return UUID(value.decode("ascii"))
-            except ValueError:
-                return None
-    return None
+def _given_id(value: bytes | None) -> UUID | None:
+    if value is None:
+        return None
+    try:
+        return UUID(value.decode("ascii"))
+    except ValueError:
+        return None
 
 
 def access_route(

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -126,8 +126,7 @@ class Tenant:
             person.grants = tuple(g for g in person.grants if g.subscription != subscription)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """Whether, why, and until when (seconds since 1970; None where no moment is known)."""
 
     allowed: bool
@@ -198,10 +197,11 @@ class Memory:
         return Step("entitlements.tail", self.step, limit=2_000, pause_s=0.1)
 
     async def step(self, limit: int) -> int:
-        """Read what the log has gained, at most about ``limit`` positions; how many there were.
+        """Read what the log has gained, at most about ``limit`` positions; how many are left.
 
-        The first time, and after a restore of the log, reads the snapshot. Raises what the
-        database raises; what is in memory stays and grows stale.
+        0 at the log's end: the next look can wait for the step's pause. The first time, and after
+        a restore of the log, reads the snapshot. Raises what the database raises; what is in
+        memory stays and grows stale.
         """
         if self._log_id is None:
             await self._read_snapshot()
@@ -218,20 +218,23 @@ class Memory:
         for row in rows:
             _apply(self._tenant(row.tenant_id), row.type, row.data)
         self._positions.update({partition: upto for partition, _, upto in spans})
-        if self._positions == dict(heads.positions):
+        left = sum(heads.positions.values()) - sum(self._positions.values())
+        if left == 0:
             self._fresh_at = started
-        return sum(upto - after for _, after, upto in spans)
+        return left
 
     async def catch_up(self) -> None:
         """Step until the log's end has been reached: before the first answer.
 
-        What was read lives as long as the process, so it is taken out of the collector's way: a
-        full collection over 100,000 customers would hold up every answer.
+        A snapshot lives as long as the process, so it is taken out of the collector's way: a full
+        collection over 100,000 customers would hold up every answer.
         """
+        is_first = self._log_id is None
         while await self.step(50_000) or self._fresh_at is None:
             pass
-        gc.collect()
-        gc.freeze()
+        if is_first:
+            gc.collect()
+            gc.freeze()
 
     def _is_ahead_of(self, heads: store.Heads) -> bool:
         return any(self._positions.get(p, 0) > head for p, head in heads.positions.items())

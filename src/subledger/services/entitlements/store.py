@@ -16,7 +16,7 @@ from subledger.platform.db import DUE_READER, LOG_READER, Tx, sql
 from subledger.services.entitlements import tables
 
 GROUP_NAME = "entitlements"
-PAGE = 20_000
+PAGE = 5_000
 Key = tuple[UUID, UUID]
 """``(tenant_id, id)``"""
 

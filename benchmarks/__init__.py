@@ -1,0 +1,1 @@
+"""Speed, measured against a floor of the same run."""
