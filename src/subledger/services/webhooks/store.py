@@ -49,7 +49,7 @@ _PURGE = sql(
             SELECT r.tenant_id, r.id FROM webhooks.received r
             WHERE r.tenant_id = w.tenant_id
               AND r.received_at < clock_timestamp() - interval '{KEPT_DAYS} days'
-            ORDER BY r.received_at LIMIT :limit FOR UPDATE SKIP LOCKED
+            ORDER BY r.received_at LIMIT :limit
         ) AS r LIMIT :limit)
     """
 )

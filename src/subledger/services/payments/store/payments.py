@@ -33,6 +33,7 @@ _READY = sql(
           AND r.ready_at <= clock_timestamp()
         ORDER BY r.ready_at LIMIT :limit
     ) AS a
+    WHERE c.stopped_at IS NULL
     ORDER BY row_number() OVER (PARTITION BY a.tenant_id ORDER BY a.ready_at), a.tenant_id
     LIMIT :limit
     """
@@ -45,6 +46,7 @@ _RESERVING = sql(
         WHERE r.tenant_id = c.tenant_id AND r.state = 'reserving'
         ORDER BY r.ready_at LIMIT :limit
     ) AS a
+    WHERE c.stopped_at IS NULL
     ORDER BY row_number() OVER (PARTITION BY a.tenant_id ORDER BY a.ready_at), a.tenant_id
     LIMIT :limit
     """
