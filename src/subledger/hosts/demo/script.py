@@ -31,14 +31,54 @@ PRICES = {
     "three": {"EUR": 999, "USD": 1199, "RUB": 49900, "JPY": 1500, "KWD": 3250},
     "all": {"EUR": 1499, "USD": 1799, "RUB": 79900, "JPY": 2300, "KWD": 4900},
 }
-_FIRST = """
-Ada Anna Boris Chiyo Dmitri Emma Farid Grace Hiro Ivan Jasmin Katya
-Liam Marta Noor Olga Pedro Rosa Sofia Tomas Uma Vera Yuki Zahra
-""".split()
-_LAST = """
-Adler Bauer Costa Diaz Egorov Fischer Garcia Hayashi Ito Jansen Kuznetsov
-Lopes Meyer Nakamura Orlov Petrova Rossi Sato Tanaka Volkov
-""".split()
+_FIRST = (
+    "Ada",
+    "Anna",
+    "Boris",
+    "Chiyo",
+    "Dmitri",
+    "Emma",
+    "Farid",
+    "Grace",
+    "Hiro",
+    "Ivan",
+    "Jasmin",
+    "Katya",
+    "Liam",
+    "Marta",
+    "Noor",
+    "Olga",
+    "Pedro",
+    "Rosa",
+    "Sofia",
+    "Tomas",
+    "Uma",
+    "Vera",
+    "Yuki",
+    "Zahra",
+)
+_LAST = (
+    "Adler",
+    "Bauer",
+    "Costa",
+    "Diaz",
+    "Egorov",
+    "Fischer",
+    "Garcia",
+    "Hayashi",
+    "Ito",
+    "Jansen",
+    "Kuznetsov",
+    "Lopes",
+    "Meyer",
+    "Nakamura",
+    "Orlov",
+    "Petrova",
+    "Rossi",
+    "Sato",
+    "Tanaka",
+    "Volkov",
+)
 
 
 @dataclass(frozen=True, slots=True)
