@@ -96,7 +96,7 @@ class Cinema:
             beneficiary_id=ids.text("cus", beneficiary or payer),
             product_id=ids.text("prod", product),
             current_period_end_at=until.isoformat(),
-            **data,
+            **{"status": "active"} | data,
         )
 
     async def settle(self) -> None:
@@ -239,6 +239,27 @@ async def test_only_a_change_of_product_beneficiary_or_period_moves_access(
     ]
     assert cinema.check(payer, "film-2") == Answer(False, "no_entitlement")
     assert cinema.check(child, "film-3") == Answer(True, "active", end.timestamp())
+
+
+async def test_grace_ends_when_the_invoice_was_written_off(cinema: Cinema) -> None:
+    viewer, sub = await cinema.customer("v"), NEW.new()
+    end, grace = START + 31 * DAY, START + 16 * DAY
+    await cinema.subscription(
+        "past_due", sub, viewer, cinema.drama, until=end, grace_until_at=grace.isoformat()
+    )
+    await cinema.subscription(
+        "changed", sub, viewer, cinema.drama, until=end, changed=["cancel_at"], status="past_due"
+    )
+    await cinema.settle()
+    assert cinema.check(viewer, "film-1") == Answer(True, "grace", grace.timestamp())
+    await cinema.subscription(
+        "changed", sub, viewer, cinema.drama, until=end, changed=["status"], status="active"
+    )
+    await cinema.settle()
+    assert [(reason, until) for _, reason, until in await cinema.said(viewer)] == [
+        ("grace", grace.isoformat()),
+        ("active", end.isoformat()),
+    ]
 
 
 async def test_a_film_added_to_a_product_opens_at_once(cinema: Cinema) -> None:

@@ -29,7 +29,8 @@ async def grant(tx: Tx, events: Sequence[Recorded]) -> None:
 
 
 async def change(tx: Tx, events: Sequence[Recorded]) -> None:
-    """A changed subscription: another product, beneficiary or period's end moves the access.
+    """A changed subscription: another product, beneficiary or period's end moves the access, and
+    grace ends when its invoice was written off (past due no more).
 
     Whatever else changed (a cancellation planned for later) changes no access and emits nothing;
     so does a change of a subscription that gives none.
@@ -42,7 +43,7 @@ async def change(tx: Tx, events: Sequence[Recorded]) -> None:
         if old is None or old.state == "revoked":
             continue
         new = _grant(event, at=_now(event, clocks[event.tenant_id]))
-        if old.state == "grace":
+        if old.state == "grace" and event.data["status"] == "past_due":
             new = replace(new, state="grace", valid_until_at=old.valid_until_at)
         if replace(new, changed_at=old.changed_at) == old:
             continue
