@@ -17,9 +17,7 @@ async def world(
 ) -> AsyncIterator[World]:
     wakeup = Wakeup()
     names = ("payments", "webhooks", "sandbox", "billing", "identity")
-    databases = {
-        name: service_database(module_database_url, name, wakeup=wakeup) for name in names
-    }
+    databases = {name: service_database(module_database_url, name, wakeup=wakeup) for name in names}
     connection = await admin(module_database_url)
     yield World(connection, databases)
     await connection.close()

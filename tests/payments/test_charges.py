@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 
 from subledger.platform import ids
+from subledger.providers.port import ChargeRequest, Connection
 from tests.payments.world import World
 
 
@@ -39,7 +40,11 @@ async def test_a_hundred_charges_share_transactions_and_none_is_double(world: Wo
     await world.settle()
 
     assert sum(done) <= 100
-    assert await shop.journal() == {"captured_minor": {"EUR": 10_000}, "captures": 100, "doubles": 0}
+    assert await shop.journal() == {
+        "captured_minor": {"EUR": 10_000},
+        "captures": 100,
+        "doubles": 0,
+    }
     for viewer in viewers:
         assert await shop.told(viewer) == ["payment.succeeded"] * 20
 
@@ -224,8 +229,7 @@ async def _vanish(world: World, attempt: object, *, called: bool) -> None:
         " JOIN payments.methods m ON m.id = p.method_id WHERE a.id = $1",
         attempt,
     )
-    from subledger.providers.port import ChargeRequest, Connection  # noqa: PLC0415
-
+    assert row is not None
     api_key, _ = world.provider.credentials(row["tenant_id"])
     await world.gateway.charge_saved(
         Connection("test", "sandbox", api_key),
