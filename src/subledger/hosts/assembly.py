@@ -1,0 +1,229 @@
+"""Putting services together: which run in this process, on which databases, behind which seams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cryptography.fernet import Fernet, MultiFernet
+from sqlalchemy import text
+
+from subledger.contracts.checkouts import Checkouts
+from subledger.contracts.collections import Collections
+from subledger.contracts.endpoints import Endpoints
+from subledger.hosts import boundary, keys
+from subledger.hosts.gateway import build_app
+from subledger.platform.db import Database, Wakeup, connect
+from subledger.platform.eventlog.writer import append
+from subledger.platform.http.idempotency import Keys as IdempotencyKeys
+from subledger.platform.http.middleware import App
+from subledger.platform.ids import Ids
+from subledger.platform.schema import OWNER
+from subledger.platform.service import Service, Step
+from subledger.providers.engine import AsgiTransport, Gateway
+from subledger.providers.port import HttpRequest, HttpResponse
+from subledger.providers.sandbox.adapter import SandboxAdapter
+from subledger.providers.sandbox.app import SandboxApp
+from subledger.providers.sandbox.wiring import build as build_sandbox
+from subledger.services.billing.wiring import build as build_billing
+from subledger.services.entitlements import http as access
+from subledger.services.entitlements.memory import Memory
+from subledger.services.entitlements.wiring import build as build_entitlements
+from subledger.services.identity.wiring import build as build_identity
+from subledger.services.payments.wiring import Limits
+from subledger.services.payments.wiring import build as build_payments
+from subledger.services.scheduler import jobs
+from subledger.services.scheduler.wiring import build as build_scheduler
+from subledger.services.webhooks.wiring import build as build_webhooks
+
+SERVICES = ("identity", "billing", "payments", "webhooks", "scheduler", "entitlements", "sandbox")
+SANDBOX_AT = "/sandbox"
+
+
+class UnsafeRole(RuntimeError):
+    """A service would run as a role that sees every tenant; it refuses to start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to assemble. ``url_of`` gives each service's own database URL."""
+
+    url_of: Callable[[str], str]
+    secret_key: str
+    encryption_keys: Sequence[str] = ()
+    public_url: str = "http://127.0.0.1:8080"
+    pool_size: int = 5
+    lease_s: float = 20.0
+    max_stale_s: float = 30.0
+    stale_policy: str = "allow"
+    through_json: bool = False
+    ids: Ids | None = None
+    clock_s: Callable[[], int] | None = None
+
+
+@dataclass(slots=True)
+class _Later:
+    """A transport to our own front door, which is built last."""
+
+    app: App | None = None
+    _transport: AsgiTransport | None = field(default=None)
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        assert self.app is not None, "the application is not built yet"
+        if self._transport is None:
+            self._transport = AsgiTransport(self.app)
+        return await self._transport.send(request)
+
+
+@dataclass(slots=True)
+class Assembly:
+    """Everything of one process: the application and the steps that its loops run."""
+
+    services: Sequence[Service]
+    databases: Mapping[str, Database]
+    app: App
+    steps: Sequence[Step]
+    sandbox: SandboxApp
+    memory: Memory
+    wakeup: Wakeup
+
+    def service(self, name: str) -> Service:
+        return next(each for each in self.services if each.name == name)
+
+    async def close(self) -> None:
+        for database in self.databases.values():
+            await database.close()
+
+
+def encryption(secret_key: str, given: Sequence[str]) -> MultiFernet:
+    """The cipher for secrets at rest: the given keys, the first one writes; else one derived
+    from the installation's secret key."""
+    return MultiFernet([Fernet(key) for key in given or [keys.fernet_key(secret_key)]])
+
+
+def assemble(options: Options) -> Assembly:
+    """Build all services of one process. Opens no connection yet."""
+    wakeup, ids = Wakeup(), options.ids or Ids()
+    databases = {
+        name: Database(
+            url=options.url_of(name),
+            append=append,
+            ids=ids,
+            wakeup=wakeup,
+            pool_size=options.pool_size,
+        )
+        for name in SERVICES
+    }
+    clock: dict[str, Any] = {} if options.clock_s is None else {"clock_s": options.clock_s}
+    fernet = encryption(options.secret_key, options.encryption_keys)
+    front = _Later()
+
+    sandbox = build_sandbox(
+        database=databases["sandbox"],
+        secret_key=options.secret_key,
+        public_url=f"{options.public_url.rstrip('/')}{SANDBOX_AT}",
+        transport=front,
+    )
+    sandbox_app = sandbox.attributes["app"]
+    assert isinstance(sandbox_app, SandboxApp)
+    adapter = SandboxAdapter()
+    webhooks = build_webhooks(
+        database=databases["webhooks"], adapters={adapter.name: adapter}, fernet=fernet, **clock
+    )
+
+    def seam(protocol: type, answerer: object) -> Any:
+        return boundary.local(protocol, answerer, through_json=options.through_json)
+
+    # Billing and payments ask each other; whichever is built first gets the other's seam later.
+    late: dict[str, Any] = {}
+    checkouts = seam(Checkouts, _Forward(late, "checkouts"))
+    billing = build_billing(database=databases["billing"], checkouts=checkouts)
+    payments = build_payments(
+        database=databases["payments"],
+        collections=seam(Collections, billing.attributes["collections"]),
+        endpoints=seam(Endpoints, webhooks.attributes["endpoints"]),
+        gateways={adapter.name: Gateway(adapter, AsgiTransport(sandbox_app))},
+        accounts=sandbox_app,
+        fernet=fernet,
+        return_url=f"{options.public_url.rstrip('/')}/paid",
+        limits=Limits(lease_s=options.lease_s, call_s=options.lease_s * 0.6),
+    )
+    late["checkouts"] = payments.attributes["checkouts"]
+    entitlements = build_entitlements(database=databases["entitlements"])
+    announce = billing.attributes["announce"]
+    assert isinstance(announce, Step)
+    scheduler = build_scheduler(
+        database=databases["scheduler"],
+        announcers=[announce],
+        housekeeping=[
+            jobs.expiring(name, databases[name], IdempotencyKeys(name))
+            for name in ("billing", "payments", "identity")
+        ],
+    )
+    others = [billing, payments, webhooks, scheduler, entitlements, sandbox]
+    identity = build_identity(database=databases["identity"], services=others)
+    services = [identity, *others]
+
+    memory = entitlements.attributes["memory"]
+    assert isinstance(memory, Memory)
+    ring: Any = identity.attributes["key_ring"]
+    route = access.access_route(
+        memory, ring, max_stale_s=options.max_stale_s, when_stale=options.stale_policy
+    )
+    app = build_app(
+        services,
+        key_ring=ring,
+        ids=ids,
+        plain_routes={access.ROUTE: (route, access.OPERATION)},
+        mounts={SANDBOX_AT: sandbox_app},
+    )
+    front.app = access.ahead_of(app, route)
+    steps = [step for service in services for step in service.all_steps()]
+    return Assembly(
+        services=services,
+        databases=databases,
+        app=front.app,
+        steps=[*steps, memory.tail_step()],
+        sandbox=sandbox_app,
+        memory=memory,
+        wakeup=wakeup,
+    )
+
+
+class _Forward:
+    """An answerer that is known later."""
+
+    def __init__(self, late: Mapping[str, Any], name: str) -> None:
+        self._late = late
+        self._name = name
+
+    def __getattr__(self, method: str) -> Any:
+        async def call(*given: Any) -> Any:
+            return await getattr(self._late[self._name], method)(*given)
+
+        return call
+
+
+_ROLE = text(
+    "SELECT current_user AS name, r.rolsuper OR r.rolbypassrls"
+    " OR pg_has_role(current_user, :owner, 'USAGE') AS unsafe"
+    " FROM pg_roles r WHERE r.rolname = current_user"
+)
+
+
+async def refuse_unsafe_roles(url_of: Callable[[str], str]) -> None:
+    """Raise UnsafeRole if a service would run as a superuser, as the owner, or past row-level
+    security: the second wall between tenants would not stand."""
+    for url in sorted({url_of(name) for name in SERVICES}):
+        engine = connect(url, pool_size=1)
+        try:
+            async with engine.connect() as connection:
+                row = (await connection.execute(_ROLE, {"owner": OWNER})).one()
+        finally:
+            await engine.dispose()
+        if row.unsafe:
+            raise UnsafeRole(
+                f"the role {row.name} is a superuser, the owner, or bypasses row-level security."
+                " Give each service its own role (subledger migrate creates them)."
+            )

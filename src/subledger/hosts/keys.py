@@ -1,0 +1,13 @@
+"""Keys derived from the installation's secret key."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+
+
+def fernet_key(secret_key: str) -> str:
+    """The key under which secrets are encrypted at rest when no other is configured."""
+    digest = hmac.new(secret_key.encode(), b"encryption", hashlib.sha256).digest()
+    return base64.urlsafe_b64encode(digest).decode()
