@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import asyncpg
@@ -125,7 +125,7 @@ class World:
             public_url="http://provider.test",
             transport=self.post,
         )
-        self.provider: Any = self.sandbox.attributes["app"]
+        self.provider = cast(Any, self.sandbox.attributes["app"])
         adapter = SandboxAdapter()
         self.webhooks = webhooks_wiring.build(
             database=databases["webhooks"], adapters={"sandbox": adapter}, fernet=FERNET
@@ -236,7 +236,8 @@ class Shop:
                 "timezone": "Europe/Berlin",
             },
         )
-        await self.world.payments.consumers[0].step(100)
+        while await self.world.payments.consumers[0].step(1000):
+            continue
         for kind in kinds:
             await self.method(customer, kind)
         return customer
@@ -340,7 +341,7 @@ class Shop:
             ):
                 for each in service.quiet:
                     rows = await tx.rows(sql(each.query), tenant=self.tenant)
-                    found += [str(row.what) for row in rows if row[1]]
+                    found += [str(row.what) for row in rows if tuple(row)[1]]
         return found
 
     async def pay_page(self, url: str, card: str, *, save: bool = True) -> str:
