@@ -8,12 +8,15 @@ from typing import Any
 
 from cryptography.fernet import Fernet, MultiFernet
 from sqlalchemy import text
+from sqlalchemy.engine import make_url
 
 from subledger.contracts.checkouts import Checkouts
 from subledger.contracts.collections import Collections
 from subledger.contracts.endpoints import Endpoints
+from subledger.contracts.keys import KeyRing
 from subledger.hosts import boundary, keys
 from subledger.hosts.gateway import build_app
+from subledger.hosts.problems import HostProblem
 from subledger.platform.db import Database, Wakeup, connect
 from subledger.platform.eventlog.writer import append
 from subledger.platform.http.idempotency import Keys as IdempotencyKeys
@@ -41,7 +44,7 @@ SERVICES = ("identity", "billing", "payments", "webhooks", "scheduler", "entitle
 SANDBOX_AT = "/sandbox"
 
 
-class UnsafeRole(RuntimeError):
+class UnsafeRole(HostProblem):
     """A service would run as a role that sees every tenant; it refuses to start."""
 
 
@@ -60,6 +63,9 @@ class Options:
     through_json: bool = False
     ids: Ids | None = None
     clock_s: Callable[[], int] | None = None
+    only: Sequence[str] = ()
+    """What this process runs (none named: all). All services are built all the same: a clock
+    move asks every one of them, and each question between services has its local answer."""
 
 
 @dataclass(slots=True)
@@ -78,9 +84,12 @@ class _Later:
 
 @dataclass(slots=True)
 class Assembly:
-    """Everything of one process: the application and the steps that its loops run."""
+    """Everything of one process: the application and the steps that its loops run.
+
+    ``services`` are all that exist, ``running`` those of this process."""
 
     services: Sequence[Service]
+    running: Sequence[Service]
     databases: Mapping[str, Database]
     app: App
     steps: Sequence[Step]
@@ -102,8 +111,18 @@ def encryption(secret_key: str, given: Sequence[str]) -> MultiFernet:
     return MultiFernet([Fernet(key) for key in given or [keys.fernet_key(secret_key)]])
 
 
+def _server_and_database(url: str) -> tuple[object, ...]:
+    parts = make_url(url)
+    return (parts.host, parts.port, parts.database, tuple(sorted(parts.query.items())))
+
+
 def assemble(options: Options) -> Assembly:
     """Build all services of one process. Opens no connection yet."""
+    unknown = sorted(set(options.only) - set(SERVICES))
+    if unknown:
+        raise HostProblem(
+            f"there is no service {', '.join(unknown)}; there are {', '.join(SERVICES)}."
+        )
     wakeup, ids = Wakeup(), options.ids or Ids()
     databases = {
         name: Database(
@@ -162,33 +181,57 @@ def assemble(options: Options) -> Assembly:
         ],
     )
     others = [billing, payments, webhooks, scheduler, entitlements, sandbox]
-    identity = build_identity(database=databases["identity"], services=others)
+    identity = build_identity(
+        database=databases["identity"],
+        services=others,
+        one_database=len({_server_and_database(each.url) for each in databases.values()}) == 1,
+    )
     services = [identity, *others]
+    running = [each for each in services if each.name in (options.only or SERVICES)]
 
     memory = entitlements.attributes["memory"]
     assert isinstance(memory, Memory)
-    ring: Any = identity.attributes["key_ring"]
-    route = access.access_route(
-        memory, ring, max_stale_s=options.max_stale_s, when_stale=options.stale_policy
-    )
-    app = build_app(
-        services,
-        key_ring=ring,
-        ids=ids,
-        plain_routes={access.ROUTE: (route, access.OPERATION)},
-        mounts={SANDBOX_AT: sandbox_app},
-    )
-    front.app = access.ahead_of(app, route)
-    steps = [step for service in services for step in service.all_steps()]
+    ring = seam(KeyRing, identity.attributes["key_ring"])
+    app, steps = _edge(running, ring, memory, sandbox_app, options, ids)
+    # The sandbox's notifications reach webhooks also where webhooks is not served.
+    front.app = app if webhooks in running else build_app([webhooks], key_ring=ring, ids=ids)
     return Assembly(
         services=services,
+        running=running,
         databases=databases,
-        app=front.app,
-        steps=[*steps, memory.tail_step()],
+        app=app,
+        steps=steps,
         sandbox=sandbox_app,
         memory=memory,
         wakeup=wakeup,
     )
+
+
+def _edge(
+    running: Sequence[Service],
+    ring: KeyRing,
+    memory: Memory,
+    sandbox: SandboxApp,
+    options: Options,
+    ids: Ids,
+) -> tuple[App, list[Step]]:
+    """The application and the steps of the services that run in this process."""
+    names = {each.name for each in running}
+    steps = [step for service in running for step in service.all_steps()]
+    mounts: dict[str, App] = {SANDBOX_AT: sandbox} if "sandbox" in names else {}
+    if "entitlements" not in names:
+        return build_app(running, key_ring=ring, ids=ids, mounts=mounts), steps
+    route = access.access_route(
+        memory, ring, max_stale_s=options.max_stale_s, when_stale=options.stale_policy
+    )
+    app = build_app(
+        running,
+        key_ring=ring,
+        ids=ids,
+        plain_routes={access.ROUTE: (route, access.OPERATION)},
+        mounts=mounts,
+    )
+    return access.ahead_of(app, route), [*steps, memory.tail_step()]
 
 
 class _Forward:
@@ -207,7 +250,7 @@ class _Forward:
 
 _ROLE = text(
     "SELECT current_user AS name, r.rolsuper OR r.rolbypassrls"
-    " OR pg_has_role(current_user, :owner, 'USAGE') AS unsafe"
+    " OR pg_has_role(current_user, :owner, 'MEMBER') AS unsafe"
     " FROM pg_roles r WHERE r.rolname = current_user"
 )
 

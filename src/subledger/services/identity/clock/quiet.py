@@ -190,7 +190,9 @@ def _blocked(schemas: set[str]) -> TextClause:
 def _works(name: str, rows: Sequence[Row[Any]]) -> list[Work]:
     # By name: Row.count is a method of tuples.
     found = [row._mapping for row in rows]
-    return [Work(what=f"{name}: {each['what']}", count=each["count"]) for each in found]
+    return [
+        Work(what=f"{name}: {each['what']}", count=each["count"]) for each in found if each["count"]
+    ]
 
 
 def _named(question: TextClause, clock: Clock) -> dict[str, Any]:

@@ -1,0 +1,182 @@
+"""The loops: one task per step. Sleeps, back-off and signals live in the hosts and nowhere else.
+
+A step is run again at once while it finds work. Idle, it waits for a commit that concerns it, or
+for a pause that doubles from 20 ms to its ``pause_s``. A failure is logged and counted, and the
+step is tried again later: transient ones soon, others with more patience. Nothing is parked here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from subledger.platform.db import Database, Listener, Wakeup, is_transient, sql, story
+from subledger.platform.service import Step
+from subledger.platform.telemetry import metrics
+
+FIRST_PAUSE_S = 0.02
+BUSY_WATCH_S, IDLE_WATCH_S = 0.05, 0.25
+STOP_WITHIN_S = 10.0
+_TRANSIENT_S, _MOST_TRANSIENT_S = 0.1, 5.0
+_FAILED_S, _MOST_FAILED_S = 1.0, 30.0
+_HOUSEKEEPING_S = 1.0
+"""A step with a longer pause than this is not woken by commits."""
+
+_WATCH = story("hosts.watch_heads")
+_HEADS = sql("SELECT CAST(sum(position) AS bigint) AS total FROM eventlog.heads")
+_log = structlog.get_logger()
+
+
+class Loops:
+    """Runs steps until ``stop``. ``watched`` is where the log's heads tell about commits of other
+    processes."""
+
+    def __init__(
+        self, steps: Sequence[Step], *, wakeup: Wakeup, watched: Database | None = None
+    ) -> None:
+        self._steps = steps
+        self._wakeup = wakeup
+        self._watched = watched
+        self._tasks: dict[asyncio.Task[None], _Loop | None] = {}
+
+    def start(self) -> None:
+        """Start a task per step."""
+        for step in self._steps:
+            loop = _Loop(step, self._wakeup)
+            self._tasks[asyncio.create_task(loop.run(), name=step.name)] = loop
+        if self._watched is not None:
+            watching = _watch(self._watched, self._wakeup)
+            self._tasks[asyncio.create_task(watching, name="hosts.watch_heads")] = None
+
+    async def stop(self, *, within_s: float = STOP_WITHIN_S) -> bool:
+        """Let every step that is at work finish its run, cut off what is not done in time.
+
+        Returns whether all finished. What is cut off is rolled back, and done again later.
+        """
+        if not self._tasks:
+            return True
+        for task, loop in self._tasks.items():
+            if loop is None or loop.end():
+                task.cancel()
+        _, late = await asyncio.wait(self._tasks, timeout=within_s)
+        for task in late:
+            _log.warning("step.cut_off", step=task.get_name())
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        return not late
+
+    async def failed(self) -> BaseException:
+        """Wait until a loop ends by itself, which none should; returns why."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(iter(done)).exception() or RuntimeError("a loop ended")
+
+
+class _Loop:
+    """One step's loop."""
+
+    def __init__(self, step: Step, wakeup: Wakeup) -> None:
+        self._step = step
+        self._wakeup = wakeup
+        self._ending = False
+        self._working = False
+
+    def end(self) -> bool:
+        """Ask it to end after the run under way; True if there is none (it may be cancelled)."""
+        self._ending = True
+        return not self._working
+
+    async def run(self) -> None:
+        step = self._step
+        service = None if step.hears_all else step.name.partition(".")[0]
+        listener = self._wakeup.listener(service=service, types=step.types)
+        pause_s, failures = FIRST_PAUSE_S, 0
+        try:
+            while not self._ending:
+                listener.forget()
+                done, error = await self._once()
+                failures = 0 if error is None else failures + 1
+                if self._ending or done:
+                    pause_s = FIRST_PAUSE_S
+                elif error is not None:
+                    await asyncio.sleep(back_off_s(failures, transient=is_transient(error)))
+                else:
+                    pause_s = await self._rest(listener, pause_s)
+        finally:
+            self._wakeup.dismiss(listener)
+
+    async def _rest(self, listener: Listener, pause_s: float) -> float:
+        """Wait for a commit or ``pause_s``; returns the next pause."""
+        step = self._step
+        if step.pause_s > _HOUSEKEEPING_S:
+            await asyncio.sleep(step.pause_s)
+            return pause_s
+        hurried = step.hurry is not None and step.hurry()
+        longest_s = FIRST_PAUSE_S if hurried else step.pause_s
+        if await listener.wait(min(pause_s, longest_s)):
+            return FIRST_PAUSE_S
+        return min(pause_s * 2, longest_s)
+
+    async def _once(self) -> tuple[int, Exception | None]:
+        step, started = self._step, time.perf_counter()
+        self._working = True
+        try:
+            done = await step.run(step.limit)
+        except Exception as error:
+            metrics.step_runs.labels(step.name, "failed").inc()
+            if is_transient(error):
+                _log.warning("step.transient_failure", step=step.name, error=_line(error))
+            else:
+                _log.error("step.failed", step=step.name, exc_info=error)
+            return 0, error
+        finally:
+            self._working = False
+        metrics.step_runs.labels(step.name, "done" if done else "idle").inc()
+        if done:
+            metrics.step_seconds.labels(step.name).observe(time.perf_counter() - started)
+        return done, None
+
+
+def back_off_s(failures: int, *, transient: bool) -> float:
+    """Seconds to wait after so many failures in a row: doubled each time, bounded, with jitter
+    (half to whole), so that loops that failed together do not come back together."""
+    first_s, most_s = (
+        (_TRANSIENT_S, _MOST_TRANSIENT_S) if transient else (_FAILED_S, _MOST_FAILED_S)
+    )
+    whole_s: float = min(first_s * 2.0 ** min(failures - 1, 20), most_s)
+    return whole_s * random.uniform(0.5, 1.0)
+
+
+async def _watch(database: Database, wakeup: Wakeup) -> None:
+    """One query per process, 20 to 50 ms apart while the log grows, up to 250 ms while it rests:
+    wakes every loop when others have appended."""
+    seen: tuple[int, int] | None = None
+    pause_s, failures = FIRST_PAUSE_S, 0
+    while True:
+        await asyncio.sleep(pause_s)
+        try:
+            async with database.transaction(_WATCH) as tx:
+                total = (await tx.rows(_HEADS))[0].total
+        except Exception as error:
+            failures += 1
+            if failures == 1:
+                _log.warning("watch.failed", error=_line(error))
+            pause_s = back_off_s(failures, transient=is_transient(error))
+            continue
+        failures = 0
+        now = (total, total - wakeup.appended)
+        if seen is not None and now[1] != seen[1]:
+            wakeup.wake()
+        if seen is not None and now[0] != seen[0]:
+            pause_s = BUSY_WATCH_S if pause_s >= BUSY_WATCH_S else FIRST_PAUSE_S
+        else:
+            pause_s = min(max(pause_s, FIRST_PAUSE_S) * 1.5, IDLE_WATCH_S)
+        seen = now
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
