@@ -153,7 +153,10 @@ def _row(loaded: _Loaded, each: SubscribeRequest) -> dict[str, Any]:
 
 def _bill(loaded: _Loaded, each: SubscribeRequest, row: dict[str, Any]) -> Bill:
     terms = loaded.terms[each.tenant_id, row["plan_version_id"]]
-    attached = [_Attachment(_discount(loaded, each, n), n) for n in range(len(each.discount_ids))]
+    attached = [
+        _Attachment(_discount(loaded, each, n), n, each.subscription_id)
+        for n in range(len(each.discount_ids))
+    ]
     try:
         draft = invoicing.draft(
             bill.timeline(row, terms, attached),  # type: ignore[arg-type]  # rows alike
@@ -178,9 +181,10 @@ def _bill(loaded: _Loaded, each: SubscribeRequest, row: dict[str, Any]) -> Bill:
 class _Attachment:
     """A discount that is being attached, with the columns of one that is attached."""
 
-    def __init__(self, row: Row[Any], n: int) -> None:
+    def __init__(self, row: Row[Any], n: int, subscription_id: UUID) -> None:
         self._row = row
         self.n = n + 1
+        self.subscription_id = subscription_id
         self.used_periods = 0
 
     def __getattr__(self, name: str) -> Any:
