@@ -67,7 +67,7 @@ _PLANS_BY_CODE = sql(
 _LIST_VERSIONS = sql(
     f"SELECT {_PLAN} FROM billing.plans p"
     " JOIN billing.plan_versions v ON v.tenant_id = p.tenant_id AND v.plan_id = p.id"
-    " WHERE p.tenant_id = :tenant AND p.id = :plan AND v.version < :before"
+    " WHERE p.tenant_id = :tenant AND p.id = :plan AND v.version < CAST(:before AS bigint)"
     " ORDER BY v.version DESC LIMIT :limit"
 )
 
