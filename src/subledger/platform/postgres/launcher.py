@@ -9,92 +9,80 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import hashlib
 import os
 import secrets
 import subprocess
-import tempfile
 import time
-from dataclasses import dataclass
-from functools import partial
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 from urllib.parse import quote
 
 import asyncpg
 
-from subledger.platform.postgres import binaries, cluster, privileges
+from subledger.platform.postgres import binaries, cluster, files, postmaster, privileges, sockets
 from subledger.platform.postgres.problems import PostgresProblem
 
-PORT = 5432
 DATABASE = "subledger"
-MOST_SOCKET_BYTES = 107
 _READY_WITHIN_S = 60
-_STOP_WITHIN_S = 30
-_SETTINGS = {
-    "listen_addresses": "",
-    "port": str(PORT),
-    "max_connections": "120",
-    "shared_buffers": "128MB",
-    "max_wal_size": "2GB",
-    "wal_compression": "on",
-    "fsync": "on",
-    "synchronous_commit": "on",
-    "full_page_writes": "on",
-    "password_encryption": "scram-sha-256",
-    "timezone": "UTC",
-    "jit": "off",
-    "unix_socket_permissions": "0777",
-}
-"""The socket's own folder is 0700, so that only the owner (and root) reaches the socket."""
+_RECOVERED_WITHIN_S = 600
+_TURN_WITHIN_S = 120
 
 
 @dataclass(slots=True)
 class Server:
-    """A running PostgreSQL that this process uses; leave it by ``stop`` or as a context."""
+    """A running PostgreSQL that this process uses; leave it by ``stop`` or as a context.
 
-    folder: Path
+    ``home`` is the server's folder inside the data folder; ``secret_key`` is the installation's.
+    """
+
+    home: Path
     socket_dir: Path
-    password: str
-    secret_key: str
+    major: int
     pid: int
-    _holder: int
-    _pg_ctl: Path
-    _user: privileges.RunAs
+    password: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    _holder: int = field(repr=False)
+    _pg_ctl: Path = field(repr=False)
+    _user: privileges.RunAs = field(repr=False)
+    _process: subprocess.Popen[bytes] | None = field(repr=False)
+
+    @property
+    def data_dir(self) -> Path:
+        """PostgreSQL's own folder."""
+        return cluster.data_of(self.home)
 
     @property
     def admin_url(self) -> str:
         """The superuser's URL of the database ``subledger``, over the socket."""
         return (
             f"postgresql+asyncpg://{cluster.SUPERUSER}:{quote(self.password, safe='')}@/{DATABASE}"
-            f"?host={quote(str(self.socket_dir), safe='/')}&port={PORT}"
+            f"?host={quote(str(self.socket_dir), safe='/')}&port={sockets.PORT}"
         )
 
     async def stop(self) -> bool:
         """Leave the server; the last one stops it. Returns whether it was stopped."""
         if self._holder < 0:
             return False
-        lock = _lock(self.folder / "launch.lock")
+        return await asyncio.to_thread(self._leave)
+
+    def _leave(self) -> bool:
+        lock = _take_turn(self.home, self._user)
         try:
-            last = _only_holder(self._holder)
+            last = _is_last(self._holder)
             os.close(self._holder)
             self._holder = -1
             if last:
-                await asyncio.to_thread(self._shut_down)
+                postmaster.stop(data=self.data_dir, pg_ctl=self._pg_ctl, user=self._user)
+                with suppress(OSError):
+                    self.socket_dir.rmdir()
+                if self._process is not None:
+                    self._process.wait(timeout=10)
             return last
         finally:
             os.close(lock)
-
-    def _shut_down(self) -> None:
-        subprocess.run(
-            [str(self._pg_ctl), "-D", str(self.folder / "cluster"), "-m", "fast", "-w", "stop"],
-            capture_output=True,
-            timeout=_STOP_WITHIN_S,
-            check=False,
-            cwd="/",
-            env=cluster.environment(),
-            **self._user.switch,
-        )
 
     async def __aenter__(self) -> Server:
         return self
@@ -111,36 +99,91 @@ class Server:
 async def start(folder: Path, *, prefer: str = "wheel") -> Server:
     """Start the embedded server of a data folder, or share the one that runs.
 
-    Returns when a query was answered. Raises PostgresProblem with what to do.
+    ``prefer`` names the source of the programs, ``wheel`` or ``installed``. Returns when a query
+    was answered. Raises PostgresProblem with what to do.
     """
     user = privileges.choose()
-    await asyncio.to_thread(privileges.make_folder, folder, user)
-    lock = await asyncio.to_thread(_lock, folder / "launch.lock")
     try:
-        found = await asyncio.to_thread(
-            partial(binaries.find, prefer, major=cluster.major_of(folder))
-        )
-        programs = await asyncio.to_thread(privileges.reachable, found, folder, user)
-        data, password = await asyncio.to_thread(cluster.ensure, folder, programs, user)
-        secret_key = cluster.private_file(folder / "secret.key", user, secrets.token_urlsafe(32))
-        sockets = socket_folder(folder, user)
-        if not await _answers(sockets, password):
-            await _launch(folder, data, sockets, programs, user, password)
-        await _ensure_database(sockets, password)
-        holder = os.open(folder / "holders.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(holder, fcntl.LOCK_SH)
-        pid = int((data / "postmaster.pid").read_text().splitlines()[0])
-        return Server(
-            folder, sockets, password, secret_key, pid, holder, programs.path("pg_ctl"), user
-        )
-    finally:
-        os.close(lock)
+        home = privileges.make_home(folder, user)
+        lock = await asyncio.to_thread(_take_turn, home, user)
+        try:
+            return await _start(folder, home, user, prefer)
+        finally:
+            os.close(lock)
+    except OSError as error:
+        raise PostgresProblem(f"the data folder {folder} cannot be used: {error}") from error
 
 
-def _lock(path: Path) -> int:
-    """Hold a file's lock: two starts at once take turns, the second finds the first's server."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    deadline = time.monotonic() + _READY_WITHIN_S * 2
+async def _start(folder: Path, home: Path, user: privileges.RunAs, prefer: str) -> Server:
+    found = await asyncio.to_thread(_programs, home, user, prefer)
+    password = await asyncio.to_thread(cluster.ensure, home, found, user)
+    data = cluster.data_of(home)
+    process = None
+    running = postmaster.find(data)
+    socket_dir = running.socket_dir if running else None
+    if socket_dir is None:
+        socket_dir = sockets.preferred(home, user)
+    if running is None:
+        sockets.make(socket_dir, user)
+        process = await asyncio.to_thread(
+            _spawn, home, data=data, socket_dir=socket_dir, programs=found, user=user
+        )
+    await _until_ready(home, socket_dir=socket_dir, password=password, process=process)
+    await _ensure_database(socket_dir, password)
+    running = postmaster.find(data)
+    if running is None:
+        raise PostgresProblem(f"PostgreSQL ended at once:\n{postmaster.last_words(home)}")
+    holder = files.open_private(home / "holders.lock", os.O_RDWR, user)
+    fcntl.flock(holder, fcntl.LOCK_SH)
+    return Server(
+        home=home,
+        socket_dir=socket_dir,
+        major=found.major,
+        pid=running.pid,
+        password=password,
+        secret_key=secret_key(folder),
+        _holder=holder,
+        _pg_ctl=found.path("pg_ctl"),
+        _user=user,
+        _process=process,
+    )
+
+
+def secret_key(folder: Path) -> str:
+    """The installation's generated key: ``secret.key`` in the data folder, 0600, made once.
+
+    It stays with whoever runs us: the user under which root runs PostgreSQL cannot read it.
+    """
+    if not folder.exists():
+        folder.mkdir(parents=True, mode=0o700)
+        folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
+    ours = privileges.RunAs(os.geteuid(), os.getegid(), "", {})
+    return files.secret(folder / "secret.key", ours, secrets.token_urlsafe(32))
+
+
+def _programs(home: Path, user: privileges.RunAs, prefer: str) -> binaries.Binaries:
+    found = binaries.find(prefer, major=cluster.major_of(home))
+    return privileges.reachable(found, home, user)
+
+
+def _spawn(
+    home: Path,
+    *,
+    data: Path,
+    socket_dir: Path,
+    programs: binaries.Binaries,
+    user: privileges.RunAs,
+) -> subprocess.Popen[bytes]:
+    return postmaster.spawn(
+        home=home, data=data, socket_dir=socket_dir, binaries=programs, user=user
+    )
+
+
+def _take_turn(home: Path, user: privileges.RunAs) -> int:
+    """Hold the folder's lock: of two starts at once the second finds the first's server."""
+    path = home / "launch.lock"
+    descriptor = files.open_private(path, os.O_RDWR, user)
+    deadline = time.monotonic() + _TURN_WITHIN_S
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -149,13 +192,13 @@ def _lock(path: Path) -> int:
             if time.monotonic() > deadline:
                 os.close(descriptor)
                 raise PostgresProblem(
-                    f"another process has been starting PostgreSQL for two minutes ({path})."
-                    " End it, or wait."
+                    f"another process has been starting PostgreSQL for {_TURN_WITHIN_S} s"
+                    f" ({path}). End it, or wait."
                 ) from None
             time.sleep(0.05)
 
 
-def _only_holder(holder: int) -> bool:
+def _is_last(holder: int) -> bool:
     try:
         fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -163,106 +206,59 @@ def _only_holder(holder: int) -> bool:
     return True
 
 
-def socket_folder(folder: Path, user: privileges.RunAs) -> Path:
-    """Where the socket lives: in the data folder, or, if its path is too long for a socket (107
-    bytes) or holds a comma, quote or space, in a private folder with a short path."""
-    here = folder / "socket"
-    if _fits(here):
-        chosen = here
-    else:
-        name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-        base = os.environ.get("XDG_RUNTIME_DIR", "") if not user.switch else ""
-        chosen = Path(base or tempfile.gettempdir()) / f"subledger-{user.uid}-{name}"
-        if not _fits(chosen):
-            chosen = Path("/tmp") / f"subledger-{user.uid}-{name}"
-    if not chosen.exists():
-        chosen.mkdir(mode=0o700)
-        user.own(chosen)
-    info = chosen.lstat()
-    if info.st_uid != user.uid or info.st_mode & 0o077:
-        raise PostgresProblem(
-            f"the socket's folder {chosen} belongs to someone else or is open to others."
-            " Remove it, or set SUBLEDGER_DATA_DIR to a shorter path."
-        )
-    return chosen
+# --- readiness -----------------------------------------------------------------------------------
 
 
-def _fits(folder: Path) -> bool:
-    text = str(folder)
-    whole = len(f"{text}/.s.PGSQL.{PORT}".encode())
-    return whole <= MOST_SOCKET_BYTES and not set(text) & set(" ,'\"\\")
-
-
-async def _launch(
-    folder: Path,
-    data: Path,
-    sockets: Path,
-    programs: binaries.Binaries,
-    user: privileges.RunAs,
-    password: str,
+async def _until_ready(
+    home: Path, *, socket_dir: Path, password: str, process: subprocess.Popen[bytes] | None
 ) -> None:
-    """Start the server as a session of its own, and wait for its first answer."""
-    log = folder / "postgresql.log"
-    process = None
-    if not _alive(data):
-        process = await asyncio.to_thread(_spawn, log, data, sockets, programs, user)
-    deadline = time.monotonic() + _READY_WITHIN_S
-    while time.monotonic() < deadline:
-        if await _answers(sockets, password):
+    """Wait for the first answer; longer while the server says that it recovers from a crash."""
+    began = time.monotonic()
+    while True:
+        state = await _probe(socket_dir, password)
+        if state == "ready":
             return
+        if state == "stranger":
+            raise PostgresProblem(
+                f"PostgreSQL runs in {home} but does not take the password in"
+                f" {home / 'superuser.password'}: put back the file that belongs to the data."
+            )
         if process is not None and process.poll() is not None:
-            raise PostgresProblem(f"PostgreSQL ended while starting:\n{_tail(log)}")
+            said = postmaster.last_words(home)
+            raise PostgresProblem(f"PostgreSQL ended while starting:\n{said}")
+        limit_s = _RECOVERED_WITHIN_S if state == "recovering" else _READY_WITHIN_S
+        if time.monotonic() - began > limit_s:
+            said = postmaster.last_words(home)
+            raise PostgresProblem(f"PostgreSQL did not answer within {limit_s} s:\n{said}")
         await asyncio.sleep(0.03)
-    raise PostgresProblem(f"PostgreSQL did not answer within {_READY_WITHIN_S} s:\n{_tail(log)}")
 
 
-def _spawn(
-    log: Path,
-    data: Path,
-    sockets: Path,
-    programs: binaries.Binaries,
-    user: privileges.RunAs,
-) -> subprocess.Popen[bytes]:
-    settings = {**_SETTINGS, "unix_socket_directories": str(sockets)}
-    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    with log.open("ab") as target:
-        log.chmod(0o600)
-        return subprocess.Popen(
-            [str(programs.path("postgres")), "-D", str(data), *options],
-            stdin=subprocess.DEVNULL,
-            stdout=target,
-            stderr=target,
-            cwd="/",
-            start_new_session=True,
-            env=cluster.environment(),
-            **user.switch,
-        )
-
-
-def _alive(data: Path) -> bool:
-    """Whether the postmaster that wrote the pid file still runs on this data."""
+async def _probe(
+    socket_dir: Path, password: str
+) -> Literal["ready", "recovering", "silent", "stranger"]:
+    """Ask a real query."""
     try:
-        pid = int((data / "postmaster.pid").read_text().splitlines()[0])
-        os.kill(pid, 0)
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except PermissionError:
-        return True
-    except (OSError, ValueError, IndexError):
-        return False
-    return b"postgres" in command and str(data).encode() in command
+        connection = await _connect(socket_dir, password, "postgres")
+    except asyncpg.CannotConnectNowError:
+        return "recovering"
+    except asyncpg.InvalidAuthorizationSpecificationError:
+        return "stranger"
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+        return "silent"
+    try:
+        return "ready" if await connection.fetchval("SELECT 1") == 1 else "silent"
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return "silent"
+    finally:
+        await connection.close(timeout=5)
 
 
-def _tail(log: Path) -> str:
-    text = log.read_text(errors="replace").splitlines() if log.exists() else []
-    full = any("No space left on device" in line for line in text[-20:])
-    hint = "\nThe disk is full: free some space." if full else ""
-    return "\n".join(text[-8:]) + hint
-
-
-async def _connect(sockets: Path, password: str, database: str) -> asyncpg.Connection:
+async def _connect(
+    socket_dir: Path, password: str, database: str
+) -> asyncpg.Connection[asyncpg.Record]:
     return await asyncpg.connect(
-        host=str(sockets),
-        port=PORT,
+        host=str(socket_dir),
+        port=sockets.PORT,
         user=cluster.SUPERUSER,
         password=password,
         database=database,
@@ -271,22 +267,8 @@ async def _connect(sockets: Path, password: str, database: str) -> asyncpg.Conne
     )
 
 
-async def _answers(sockets: Path, password: str) -> bool:
-    """A real query, answered."""
-    try:
-        connection = await _connect(sockets, password, "postgres")
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
-        return False
-    try:
-        return bool(await connection.fetchval("SELECT 1") == 1)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        return False
-    finally:
-        await connection.close(timeout=5)
-
-
-async def _ensure_database(sockets: Path, password: str) -> None:
-    connection = await _connect(sockets, password, "postgres")
+async def _ensure_database(socket_dir: Path, password: str) -> None:
+    connection = await _connect(socket_dir, password, "postgres")
     try:
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
             await connection.execute(f"CREATE DATABASE {DATABASE}")
