@@ -223,8 +223,8 @@ def _used(bills: Sequence[Bill]) -> list[dict[str, Any]]:
     """Subscriptions' discounts that gave a period in this batch, with their new counts."""
     return [
         {
-            "tenant_id": row.tenant_id,
-            "subscription_id": row.subscription_id,
+            "tenant_id": bill.subscription["tenant_id"],
+            "subscription_id": bill.subscription["id"],
             "n": row.n,
             "used_periods": row.used_periods + bill.draft.used[str(row.id)],
         }

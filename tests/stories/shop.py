@@ -1,0 +1,230 @@
+"""A shop in a fresh sandbox tenant, spoken to over the public API alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import httpx
+
+from subledger.hosts.assembly import Assembly
+from subledger.platform.db import story
+from subledger.services.identity.usecases.create_tenants import TenantRequest, create_tenants
+from tests.pump import Pump
+
+_OPEN = story("tests.open_shop")
+START = datetime(2026, 1, 31, 10, tzinfo=UTC)
+VISA, LOW_FUNDS = "4242 4242 4242 4242", "4000 0000 0000 9995"
+
+
+class Answer(AssertionError):
+    """An answer that a story did not expect."""
+
+
+@dataclass
+class Shop:
+    """Everything a story needs; ``events`` are read in the account's order."""
+
+    assembly: Assembly
+    pump: Pump
+    api: httpx.AsyncClient
+    tenant_id: UUID
+    key: str
+    live_key: str
+    plans: dict[str, str] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
+
+    # --- requests --------------------------------------------------------------------------------
+
+    async def raw(self, method: str, path: str, **given: Any) -> httpx.Response:
+        """Any request, answered while the process's steps run."""
+        return await self.pump.during(self.api.request(method, path, **given))
+
+    async def post(self, path: str, body: Any = None, *, expect: int = 201, **headers: str) -> Any:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        answer = await self.raw("POST", path, json=body or {}, headers=named)
+        if answer.status_code != expect:
+            raise Answer(f"POST {path}: {answer.status_code} {answer.text}")
+        return answer.json()
+
+    async def get(self, path: str, *, expect: int = 200, **query: Any) -> Any:
+        answer = await self.raw("GET", path, params=query)
+        if answer.status_code != expect:
+            raise Answer(f"GET {path}: {answer.status_code} {answer.text}")
+        return answer.json()
+
+    # --- the shop --------------------------------------------------------------------------------
+
+    async def plan(
+        self, code: str = "basic", *, amounts: dict[str, int] | None = None, unit: str = "month",
+        resources: tuple[str, ...] = ("film:a", "film:b"), grace_days: int = 16,
+    ) -> str:  # fmt: skip
+        product = await self.post(
+            "/v1/products", {"code": code, "name": code.title(), "resources": list(resources)}
+        )
+        prices = [
+            {"code": "base", "currency": currency, "model": "flat", "amount_minor": amount,
+             "interval": {"unit": unit, "count": 1}}
+            for currency, amount in (amounts or {"EUR": 999}).items()
+        ]  # fmt: skip
+        plan = await self.post(
+            "/v1/plans",
+            {"code": code, "name": code.title(), "product_id": product["id"], "prices": prices,
+             "grace_days": grace_days},
+        )  # fmt: skip
+        self.plans[code] = plan["id"]
+        return str(plan["id"])
+
+    async def customer(
+        self, name: str = "ada", *, currency: str = "EUR", timezone: str = "Europe/Berlin"
+    ) -> str:
+        made = await self.post(
+            "/v1/customers",
+            {"external_id": name, "name": name.title(), "email": f"{name}@example.com",
+             "currency": currency, "timezone": timezone},
+        )  # fmt: skip
+        await self.pump.quiet()
+        return str(made["id"])
+
+    async def card(self, customer: str, kind: str = "visa_ok") -> str:
+        made = await self.post(
+            "/v1/payment-methods",
+            {"customer_id": customer, "test_kind": kind, "make_default": True},
+        )
+        await self.pump.quiet()
+        return str(made["id"])
+
+    async def subscribe(self, customer: str, plan: str, **more: Any) -> Any:
+        bought = await self.post(
+            "/v1/subscriptions", {"customer_id": customer, "plan_id": plan, **more}
+        )
+        await self.pump.quiet()
+        return bought
+
+    async def refused(self, customer: str, plan: str) -> Any:
+        """A purchase that the bank declines: a problem that names what stays open."""
+        answer = await self.post(
+            "/v1/subscriptions", {"customer_id": customer, "plan_id": plan}, expect=402
+        )
+        await self.pump.quiet()
+        return answer
+
+    async def move_to(self, moment: str) -> Any:
+        """Let time pass to ``moment`` (UTC) with all that becomes due until then."""
+        at = moment if "T" in moment else f"{moment}T00:00:00"
+        move = await self.post("/v1/clock-moves", {"to_at": f"{at}Z"}, expect=202)
+        for _ in range(500):
+            await self.pump.quiet()
+            move = await self.get(f"/v1/clock-moves/{move['id']}")
+            if move["status"] != "moving":
+                break
+        assert move["status"] == "done", move
+        return move
+
+    async def pay_page(self, url: str, number: str = VISA) -> httpx.Response:
+        """What the payer's browser sends."""
+        return await self.raw(
+            "POST", urlsplit(url).path, data={"card_number": number, "keep": "on"}
+        )
+
+    # --- looking ---------------------------------------------------------------------------------
+
+    async def new_events(self, customer: str) -> list[str]:
+        """The types of the account's events since the last look, in order."""
+        await self.pump.quiet()
+        found: list[str] = []
+        cursor: dict[str, str] = {}
+        while True:
+            page = await self.get("/v1/events", customer_id=customer, limit=100, **cursor)
+            found += [each["type"] for each in page["data"]]
+            if not page["has_more"]:
+                break
+            cursor = {"cursor": page["next_cursor"]}
+        before = self.seen.get(customer, 0)
+        self.seen[customer] = len(found)
+        return found[before:]
+
+    async def invoices(self, customer: str) -> list[tuple[str, str, int]]:
+        """``(number, status, total)`` of the customer's invoices, oldest first."""
+        page = await self.get("/v1/invoices", customer_id=customer, limit=100)
+        rows = [(row["number"], row["status"], row["total_minor"]) for row in page["data"]]
+        return sorted(rows)
+
+    async def last_invoice(self, customer: str) -> Any:
+        page = await self.get("/v1/invoices", customer_id=customer, limit=100)
+        return max(page["data"], key=lambda row: row["number"])
+
+    async def status(self, subscription: str) -> str:
+        return str((await self.get(f"/v1/subscriptions/{subscription}"))["status"])
+
+    async def access(self, customer: str, resource: str = "film:a") -> Any:
+        await self.pump.quiet()
+        return await self.get(f"/v1/access/{customer}/{resource}")
+
+    async def captured(self) -> dict[str, int]:
+        """What the provider's own journal says was captured; never twice for an attempt."""
+        key, _ = self.assembly.sandbox.credentials(self.tenant_id)
+        answer = await self.raw(
+            "GET", "/sandbox/v1/journal/summary", headers={"authorization": f"Bearer {key}"}
+        )
+        summary = answer.json()
+        assert summary["doubles"] == 0
+        return dict(summary["captured_minor"])
+
+    async def fault(self, mode: str, times: int) -> None:
+        key, _ = self.assembly.sandbox.credentials(self.tenant_id)
+        answer = await self.raw(
+            "POST", "/sandbox/v1/faults", json={"mode": mode, "remaining": times},
+            headers={"authorization": f"Bearer {key}"},
+        )  # fmt: skip
+        assert answer.status_code == 200, answer.text
+
+    async def check(self) -> None:
+        """Every service's invariants hold for this tenant, and the books balance."""
+        await self.pump.quiet()
+        for service in self.assembly.services:
+            for each in service.invariants:
+                rows = await _violations(service.database, self.tenant_id, each.query)
+                assert not rows, f"{service.name}: {each.name}: {rows}"
+        balance = await self.get("/v1/ledger/trial-balance")
+        assert all(each["balance_minor"] == 0 for each in balance["currencies"]), balance
+        cleared = {
+            currency["currency"]: sum(
+                account["balance_minor"]
+                for account in currency["accounts"]
+                if account["account"].startswith("provider_clearing:")
+            )
+            for currency in balance["currencies"]
+        }
+        assert {k: v for k, v in cleared.items() if v} == await self.captured()
+
+
+_CHECK = story("tests.check_invariants")
+
+
+async def _violations(database: Any, tenant_id: UUID, query: str) -> list[Any]:
+    from sqlalchemy import text
+
+    async with database.transaction(_CHECK, tenants=[tenant_id]) as tx:
+        return list(await tx.rows(text(query)))
+
+
+async def open_shop(assembly: Assembly, *, start: datetime = START) -> Shop:
+    """A fresh sandbox tenant with its admin key."""
+    database = assembly.databases["identity"]
+    live, tenant = database.ids.new(), database.ids.new()
+    async with database.transaction(_OPEN) as tx:
+        opened = await create_tenants(
+            tx, [TenantRequest(live, "Shop"), TenantRequest(tenant, "Shop test", live, start)]
+        )
+    api = httpx.AsyncClient(
+        transport=httpx.ASGITransport(assembly.app), base_url="http://shop.test", timeout=60,
+        headers={"authorization": f"Bearer {opened[1].key}"},
+    )  # fmt: skip
+    return Shop(
+        assembly=assembly, pump=Pump(assembly), api=api, tenant_id=tenant, key=opened[1].key,
+        live_key=opened[0].key,
+    )  # fmt: skip
