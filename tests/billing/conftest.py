@@ -109,7 +109,7 @@ class Shop:
         return answer.json()
 
     async def get(self, path: str, status: int = 200, **query: Any) -> Any:
-        answer = await self.client.get(path, params=query)
+        answer = await self.client.get(path, params=query or None)
         assert answer.status_code == status, answer.text
         return answer.json()
 
