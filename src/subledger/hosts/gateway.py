@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,34 +12,49 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Mount, Route
 
 from subledger.contracts.keys import KeyRing
-from subledger.core.errors import CoreError
-from subledger.hosts import reference
-from subledger.platform.db import Database, sql, story
+from subledger.core.errors import CoreError, IllegalTransition
+from subledger.hosts import readiness, reference
+from subledger.hosts.openapi import openapi as describe
 from subledger.platform.http import problems
-from subledger.platform.http.callers import Doorkeeper
-from subledger.platform.http.middleware import App, Front
+from subledger.platform.http.callers import Doorkeeper, TokenVerifier
+from subledger.platform.http.middleware import REQUEST_TIMEOUT_S, App, Front, Receive, Scope, Send
 from subledger.platform.http.problems import MEDIA_TYPE, Problem
 from subledger.platform.ids import Ids
 from subledger.platform.service import Service
 from subledger.platform.telemetry import metrics
 
-_READY = story("gateway.readyz")
-_ALIVE = sql("SELECT 1 AS one")
-_READY_WITHIN_S = 1.0
+_BY_STATUS = {
+    400: "invalid_json",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    429: "too_many_requests",
+    503: "service_unavailable",
+}
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 def build_app(
     services: Sequence[Service],
     *,
     key_ring: KeyRing,
+    tokens: TokenVerifier | None = None,
     ids: Ids | None = None,
     plain_routes: Mapping[str, tuple[App, Mapping[str, Any]]] | None = None,
     mounts: Mapping[str, App] | None = None,
+    timeout_s: float = REQUEST_TIMEOUT_S,
 ) -> App:
     """The gateway of these services.
 
     ``plain_routes`` are ASGI applications by path that bypass FastAPI for speed, each with its
     OpenAPI operation; ``mounts`` are whole applications by prefix (the sandbox provider).
+    ``tokens`` reads bearer tokens that are not API keys. Opens no connection.
     """
     plain = dict(plain_routes or {})
     api = FastAPI(
@@ -50,31 +64,34 @@ def build_app(
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
-    doorkeeper = Doorkeeper(key_ring)
-    api.state.doorkeeper = doorkeeper
+    api.state.doorkeeper = Doorkeeper(key_ring, tokens)
     _answer_problems(api)
     for service in services:
         for router in service.routers:
             api.include_router(router)
     operations = {path: operation for path, (_, operation) in plain.items()}
     for path, (app, _) in plain.items():
-        api.router.routes.insert(0, Route(path, _endpoint(app), methods=["GET"]))
+        api.router.routes.insert(0, Route(path, _Labelled(app, path), methods=["GET"]))
     for prefix, app in (mounts or {}).items():
-        api.router.routes.append(Mount(prefix, app))
+        api.router.routes.append(Mount(prefix, _Labelled(app, prefix)))
     _add_pages(api, services, operations)
-    front: App = Front(api, ids or Ids())
+    front: App = Front(api, ids or Ids(), timeout_s=timeout_s)
     return front
 
 
-def _endpoint(app: App) -> Any:
-    """A plain ASGI application as Starlette wants it: a class instance is left alone."""
+class _Labelled:
+    """A plain ASGI application under the route that log and metrics know it by."""
 
-    class Plain:
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            await app(scope, receive, send)
+    def __init__(self, app: App, route: str) -> None:
+        self._app = app
+        self._route = route
 
-    return Plain()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["subledger.route"] = self._route
+        await self._app(scope, receive, send)
 
 
 def _answer_problems(api: FastAPI) -> None:
@@ -93,38 +110,37 @@ def _answer_problems(api: FastAPI) -> None:
 
     @api.exception_handler(CoreError)
     async def _(request: Request, error: CoreError) -> Response:
-        return answer(
-            request,
-            Problem(
-                "invalid_request",
-                detail=error.detail,
-                pointer=error.pointer,
-                fix=error.fix or None,
-                reason=error.code,
-            ),
+        code = "conflict" if isinstance(error, IllegalTransition) else "invalid_request"
+        problem = Problem(
+            code,
+            detail=error.detail,
+            pointer=error.pointer,
+            fix=error.fix or None,
+            reason=error.code,
         )
+        return answer(request, problem)
 
     @api.exception_handler(RequestValidationError)
     async def _(request: Request, error: RequestValidationError) -> Response:
-        found = problems.from_validation(error.errors())
         if any(each["loc"][:1] == ("path",) for each in error.errors()):
             # An id that cannot exist is an object that does not exist.
             return answer(request, Problem("not_found", detail="There is no such object."))
-        return answer(request, found)
+        return answer(request, problems.from_validation(error.errors(), error.body))
 
     @api.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> Response:
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
-        if code is None:
-            code = "invalid_request" if error.status_code < 500 else "internal_error"
-        return answer(
-            request,
-            Problem(
-                code,
-                detail=f"{request.method} {request.url.path}: {error.detail}.",
-                headers=dict(error.headers or {}),
-            ),
+        below_500 = "invalid_request" if error.status_code < 500 else "internal_error"
+        problem = Problem(
+            _BY_STATUS.get(error.status_code, below_500),
+            detail=f"{request.method} {request.url.path}: {error.detail}.",
+            headers=dict(error.headers or {}),
         )
+        return answer(request, problem)
+
+    @api.exception_handler(Exception)
+    async def _(request: Request, error: Exception) -> Response:
+        # Starlette would answer in plain text; Front, further out, answers and logs.
+        raise error
 
 
 def _add_pages(
@@ -134,29 +150,27 @@ def _add_pages(
 
     def document() -> dict[str, Any]:
         if not described:
-            described.update(reference.openapi(api, operations))
+            described.update(describe(api, operations))
         return described
-
-    api.state.openapi = document
 
     async def openapi(_: Request) -> Response:
         return JSONResponse(document())
 
     async def docs(_: Request) -> Response:
-        return HTMLResponse(reference.page(document()))
+        return HTMLResponse(reference.page(document()), headers=_PAGE_HEADERS)
 
     async def problem_list(_: Request) -> Response:
-        return HTMLResponse(reference.problems_page())
+        return HTMLResponse(reference.problems_page(), headers=_PAGE_HEADERS)
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "alive"})
 
     async def readyz(_: Request) -> Response:
-        broken = await _unready(services)
-        return JSONResponse(
-            {"status": "unready" if broken else "ready", "broken": broken},
-            status_code=503 if broken else 200,
-        )
+        broken = await readiness.unready(services)
+        if broken:
+            said = ", ".join(f"{name}: {what}" for name, what in broken.items())
+            raise Problem("service_unavailable", detail=f"Not ready: {said}.", broken=broken)
+        return JSONResponse({"status": "ready"})
 
     async def exposition(_: Request) -> Response:
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4")
@@ -169,21 +183,6 @@ def _add_pages(
         ("/readyz", readyz),
         ("/metrics", exposition),
     ):
-        api.router.routes.append(Route(path, endpoint, methods=["GET"]))
-
-
-async def _unready(services: Sequence[Service]) -> list[str]:
-    """The services whose database does not answer within a second."""
-
-    async def ask(database: Database) -> None:
-        async with asyncio.timeout(_READY_WITHIN_S), database.transaction(_READY) as tx:
-            await tx.rows(_ALIVE)
-
-    answers = await asyncio.gather(
-        *(ask(each.database) for each in services), return_exceptions=True
-    )
-    return [
-        service.name
-        for service, answer in zip(services, answers, strict=True)
-        if isinstance(answer, BaseException)
-    ]
+        route = Route(path, endpoint, methods=["GET"])
+        route.app = _Labelled(route.app, path)
+        api.router.routes.append(route)

@@ -1,116 +1,18 @@
-"""The API reference: the OpenAPI document, and pages rendered from it without any outside asset."""
+"""The API reference as HTML pages, rendered from the OpenAPI document without any outside asset.
+
+``python -m subledger.hosts.reference`` prints ``docs/problems.md``.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
-
+from subledger.hosts.openapi import JSON, METHODS, example
 from subledger.platform.http import problems
-
-_JSON = "application/json"
-_METHODS = ("get", "post", "put", "patch", "delete")
-
-
-def openapi(api: FastAPI, extra: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The OpenAPI document of all routes: security, problems, idempotency keys, examples.
-
-    ``extra`` holds the operations of plain ASGI routes by path.
-    """
-    document = get_openapi(
-        title=api.title, version=api.version, description=api.description, routes=api.routes
-    )
-    for path, operation in extra.items():
-        document["paths"].setdefault(path, {})["get"] = dict(operation)
-    components = document.setdefault("components", {})
-    schemas = components.setdefault("schemas", {})
-    schemas["Problem"] = dict(problems.SCHEMA)
-    for name in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(name, None)
-    components["securitySchemes"] = {
-        "apiKey": {
-            "type": "http",
-            "scheme": "bearer",
-            "description": "An API key: sk_live_… of a live tenant, sk_test_… of a sandbox.",
-        }
-    }
-    document["security"] = [{"apiKey": []}]
-    for path, operations in document["paths"].items():
-        for method, operation in operations.items():
-            if method in _METHODS:
-                _complete(operation, path=path, method=method, schemas=schemas)
-    return document
-
-
-def _complete(
-    operation: dict[str, Any], *, path: str, method: str, schemas: Mapping[str, Any]
-) -> None:
-    responses = operation.setdefault("responses", {})
-    if "422" in responses:
-        responses["422"] = _problem("invalid_request")
-    if path.startswith("/v1/"):
-        responses.setdefault("401", _problem("unauthorized"))
-    if method == "post" and path.startswith("/v1/"):
-        operation.setdefault("parameters", []).append(
-            {
-                "name": "Idempotency-Key",
-                "in": "header",
-                "required": False,
-                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-                "description": "Repeats of the request with this key have one effect. Kept 72 h.",
-                "example": "5f0c7c1e-0d0a-4a0e-9d53-7c3f2f0d9b1a",
-            }
-        )
-        operation["responses"].setdefault("409", _problem("idempotency_in_progress"))
-    for content in _contents(operation):
-        if "example" not in content and "examples" not in content:
-            content["example"] = example(content.get("schema", {}), schemas)
-
-
-def _problem(code: str) -> dict[str, Any]:
-    responses = problems.problems(code)
-    status = next(kind.status for kind in problems.kinds() if kind.code == code)
-    return responses[status]
-
-
-def _contents(operation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    holders = [operation.get("requestBody", {}), *operation.get("responses", {}).values()]
-    return [each["content"][_JSON] for each in holders if _JSON in each.get("content", {})]
-
-
-def example(schema: Mapping[str, Any], schemas: Mapping[str, Any], depth: int = 0) -> Any:
-    """An example of a schema: its own, or one made of its parts' (at most 8 levels deep)."""
-    if depth > 8:
-        return None
-    if "$ref" in schema:
-        return example(schemas[schema["$ref"].rpartition("/")[2]], schemas, depth + 1)
-    for key in ("example", "default", "const"):
-        if schema.get(key) is not None:
-            return schema[key]
-    for key in ("examples", "enum"):
-        if schema.get(key):
-            return schema[key][0]
-    for choice in ("anyOf", "oneOf", "allOf"):
-        if choice in schema:
-            return example(schema[choice][0], schemas, depth + 1)
-    return _of_type(schema, schemas, depth)
-
-
-def _of_type(schema: Mapping[str, Any], schemas: Mapping[str, Any], depth: int) -> Any:
-    kind = schema.get("type")
-    if kind == "object":
-        parts = schema.get("properties", {})
-        return {name: example(each, schemas, depth + 1) for name, each in parts.items()}
-    if kind == "array":
-        return [example(schema.get("items", {}), schemas, depth + 1)]
-    if kind == "string":
-        return "2026-03-01T00:00:00Z" if schema.get("format") == "date-time" else "text"
-    return {"integer": schema.get("minimum", 1), "number": 1, "boolean": False}.get(kind or "")
-
 
 _STYLE = """
 :root{color-scheme:light dark;--line:#d8dee6;--soft:#f5f7fa;--ink:#1b2430;--mute:#5b6776;
@@ -126,6 +28,8 @@ nav a:hover{color:var(--on)}main{padding:24px 36px 80px;min-width:0}h1{margin:0 
 section{border-top:1px solid var(--line);padding:22px 0}h3{margin:0 0 6px;font-size:17px}
 code,pre{font:13px/1.45 ui-monospace,monospace}pre{background:var(--soft);border:1px solid
 var(--line);border-radius:6px;padding:12px;overflow:auto;margin:8px 0}
+.k{font-size:13px;color:var(--mute);margin:12px 0 0}details{margin:6px 0}summary{cursor:pointer;
+color:var(--mute);font-size:13px}
 .m{font:600 12px ui-monospace,monospace;color:var(--on);text-transform:uppercase}
 table{border-collapse:collapse;width:100%;font-size:14px}td,th{text-align:left;padding:5px 10px 5px
 0;border-bottom:1px solid var(--line);vertical-align:top}.q{color:var(--mute)}
@@ -135,65 +39,139 @@ table{border-collapse:collapse;width:100%;font-size:14px}td,th{text-align:left;p
 
 _INTRO = """<h1>{title} API</h1><p>{about}</p>
 <p>Every request carries <code>Authorization: Bearer sk_…</code>. Amounts are integers of minor
-units; moments are RFC 3339 in UTC. Every POST takes an <code>Idempotency-Key</code>. Errors are
-<a href='/docs/problems'>problems</a>. The same as data:
-<a href='/openapi.json'>openapi.json</a>.</p>"""
+units; moments are RFC 3339 in UTC. Every POST takes an <code>Idempotency-Key</code>; every answer
+has an <code>X-Request-Id</code>. Errors are <a href='/docs/problems'>problems</a>. The same as
+data: <a href='/openapi.json'>openapi.json</a>. The examples expect <code>$SUBLEDGER</code> (the
+address of this server) and <code>$KEY</code> in your shell.</p>"""
 
 
 def page(document: Mapping[str, Any]) -> str:
-    """The reference as one HTML page: navigation, parameters, examples, a curl line each."""
+    """The reference as one HTML page: each operation with its fields, examples and curl line."""
     groups: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            if method in _METHODS:
-                tag = (operation.get("tags") or ["other"])[0]
+            if method in METHODS:
+                tag = (operation.get("tags") or ["Other"])[0]
                 groups.setdefault(tag, []).append((method, path, operation))
+    schemas = document["components"]["schemas"]
     menu, body = [], []
-    for tag in sorted(groups):
+    for tag in [each["name"] for each in document["tags"]]:
         menu.append(f"<h2>{escape(tag)}</h2>")
         for method, path, operation in groups[tag]:
-            anchor = f"{method}{path}".replace("/", "-").replace("{", "").replace("}", "")
-            summary = escape(operation.get("summary", path))
-            menu.append(f'<a href="#{anchor}">{summary}</a>')
-            body.append(_section(anchor, method, path, operation))
+            anchor = escape(operation["operationId"])
+            menu.append(f'<a href="#{anchor}">{escape(operation.get("summary", path))}</a>')
+            body.append(_section(anchor, method, path, operation, schemas))
     about = document["info"]
     intro = _INTRO.format(title=escape(about["title"]), about=escape(about["description"]))
     return _html("API reference", f"<nav>{''.join(menu)}</nav><main>{intro}{''.join(body)}</main>")
 
 
-def _section(anchor: str, method: str, path: str, operation: Mapping[str, Any]) -> str:
+def _section(
+    anchor: str,
+    method: str,
+    path: str,
+    operation: Mapping[str, Any],
+    schemas: Mapping[str, Any],
+) -> str:
     parts = [
         f'<section id="{anchor}"><h3>{escape(operation.get("summary", path))}</h3>'
         f'<p><span class="m">{method}</span> <code>{escape(path)}</code></p>'
     ]
     if operation.get("description"):
-        parts.append(f"<p>{escape(operation['description'])}</p>")
+        parts.append(f"<p>{_prose(operation['description'])}</p>")
+    parameters = operation.get("parameters", [])
     rows = [
-        f"<tr><td><code>{escape(each['name'])}</code></td><td class='q'>{each['in']}"
-        f"{', required' if each.get('required') else ''}</td>"
-        f"<td>{escape(each.get('description', ''))}</td></tr>"
-        for each in operation.get("parameters", [])
+        _row(each["name"], each["in"], each.get("required", False), each.get("description", ""))
+        for each in parameters
     ]
     if rows:
         parts.append(f"<table>{''.join(rows)}</table>")
-    request = operation.get("requestBody", {}).get("content", {}).get(_JSON, {}).get("example")
-    parts.append(f"<pre>{escape(_curl(method, path, request))}</pre>")
+    content = operation.get("requestBody", {}).get("content", {}).get(JSON, {})
+    fields = "".join(_row(*field) for field in _fields(content.get("schema", {}), schemas))
+    if fields:
+        parts.append(f"<p class='k'>Body</p><table>{fields}</table>")
+    parts.append(f"<pre>{escape(_curl(method, path, parameters, content.get('example')))}</pre>")
     for status, response in operation.get("responses", {}).items():
-        content = response.get("content", {})
-        text = escape(response.get("description", ""))
-        parts.append(f"<p class='q'>{escape(str(status))} {text}</p>")
-        if _JSON in content and content[_JSON].get("example") is not None:
-            shown = json.dumps(content[_JSON]["example"], indent=2, ensure_ascii=False)
-            parts.append(f"<pre>{escape(shown)}</pre>")
+        parts.append(_answer(str(status), response))
     return "".join(parts) + "</section>"
 
 
-def _curl(method: str, path: str, body: Any) -> str:
-    line = f"curl -X {method.upper()} $SUBLEDGER{path} -H 'Authorization: Bearer $KEY'"
-    if body is None:
-        return line
-    shown = json.dumps(body, ensure_ascii=False)
-    return f"{line} \\\n  -H 'Content-Type: application/json' \\\n  -d '{shown}'"
+def _row(name: str, kind: str, required: bool, about: str) -> str:
+    note = ", required" if required else ""
+    return (
+        f"<tr><td><code>{escape(name)}</code></td><td class='q'>{escape(kind)}{note}</td>"
+        f"<td>{_prose(about)}</td></tr>"
+    )
+
+
+def _prose(text: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
+def _fields(
+    schema: Mapping[str, Any], schemas: Mapping[str, Any], before: str = "", depth: int = 0
+) -> Iterator[tuple[str, str, bool, str]]:
+    """Name, type, whether required, and description of a body's fields, nested ones dotted."""
+    schema = _resolved(schema, schemas)
+    for name, given in schema.get("properties", {}).items():
+        field = _resolved(given, schemas)
+        about = given.get("description") or field.get("description", "")
+        yield f"{before}{name}", _type(field, schemas), name in schema.get("required", []), about
+        if depth < 3:
+            inner = _resolved(field.get("items", field), schemas)
+            mark = "[]." if "items" in field else "."
+            yield from _fields(inner, schemas, f"{before}{name}{mark}", depth + 1)
+
+
+def _resolved(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Mapping[str, Any]:
+    choices = [each for each in schema.get("anyOf", ()) if each.get("type") != "null"]
+    if len(choices) == 1:
+        schema = choices[0]
+    if "$ref" in schema:
+        found: Mapping[str, Any] = schemas[schema["$ref"].rpartition("/")[2]]
+        return found
+    return schema
+
+
+def _type(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return " | ".join(json.dumps(each) for each in schema["enum"])
+    if "const" in schema:
+        return json.dumps(schema["const"])
+    if "anyOf" in schema:
+        return " or ".join(_type(_resolved(each, schemas), schemas) for each in schema["anyOf"])
+    if schema.get("type") == "array":
+        return f"list of {_type(_resolved(schema.get('items', {}), schemas), schemas)}"
+    return str(schema.get("format") or schema.get("type", "any"))
+
+
+def _answer(status: str, response: Mapping[str, Any]) -> str:
+    content = response.get("content", {})
+    text = _prose(response.get("description", ""))
+    if JSON in content and content[JSON].get("example") is not None:
+        shown = json.dumps(content[JSON]["example"], indent=2, ensure_ascii=False)
+        return f"<p class='k'>{escape(status)} {text}</p><pre>{escape(shown)}</pre>"
+    codes = content.get(problems.MEDIA_TYPE, {}).get("examples", {})
+    if codes:
+        text = ", ".join(
+            f"<a href='/docs/problems#{code}'><code>{code}</code></a>" for code in sorted(codes)
+        )
+    return f"<p class='k'>{escape(status)} {text}</p>"
+
+
+def _curl(method: str, path: str, parameters: list[Mapping[str, Any]], body: Any) -> str:
+    for each in parameters:
+        if each["in"] == "path":
+            value = each.get("example") or example(each.get("schema", {}), {})
+            path = path.replace(f"{{{each['name']}}}", str(value))
+    verb = "" if method == "get" else f"-X {method.upper()} "
+    lines = [f'curl {verb}"$SUBLEDGER{path}"', '-H "Authorization: Bearer $KEY"']
+    if method == "post":
+        lines.append('-H "Idempotency-Key: $(uuidgen)"')
+    if body is not None:
+        shown = json.dumps(body, ensure_ascii=False).replace("'", "'\\''")
+        lines += ["-H 'Content-Type: application/json'", f"-d '{shown}'"]
+    return " \\\n  ".join(lines)
 
 
 def problems_page() -> str:
@@ -211,9 +189,49 @@ def problems_page() -> str:
     )
 
 
+_PROBLEMS = """# Problems
+
+Every error of the API is an RFC 9457 document (`application/problem+json`):
+
+| member | what it holds |
+|---|---|
+| `type` | `/docs/problems#<code>`, this list on a running server |
+| `title`, `status` | the same for every problem with this code |
+| `detail` | what is wrong this time |
+| `code` | stable; decide by it |
+| `fix` | the way out |
+| `pointer` | a JSON pointer to what is to blame in the body, or below `/query` in the address |
+| `errors` | all findings, each with `pointer` and `detail`, if the input has several |
+| `reason` | the rule of the calculation that refused, with `invalid_request` and `conflict` |
+| `request_id` | the answer's `X-Request-Id`; it finds the request in the log |
+
+What was refused changed nothing, except `payment_declined`: there the refusal itself is kept.
+
+<!-- Written by `python -m subledger.hosts.reference`; a test compares it with the code. -->
+
+| code | status | title | way out |
+|---|---|---|---|
+"""
+
+
+def problems_markdown() -> str:
+    """``docs/problems.md``: every code that the modules imported so far declare."""
+    rows = [
+        f"| `{each.code}` | {each.status} | {each.title} | {each.fix.replace('|', chr(92) + '|')} |"
+        for each in problems.kinds()
+    ]
+    return _PROBLEMS + "\n".join(rows) + "\n"
+
+
 def _html(title: str, body: str) -> str:
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport'"
         f" content='width=device-width,initial-scale=1'><title>{escape(title)} · Subledger</title>"
         f"<style>{_STYLE}</style><div class='page'>{body}</div></html>"
     )
+
+
+if __name__ == "__main__":
+    import subledger.hosts.assembly  # noqa: F401  # every service declares its problems at import
+
+    print(problems_markdown(), end="")

@@ -138,6 +138,11 @@ def _upgrade(connection: Connection, schema: str, scripts: Path) -> None:
     connection.commit()
     try:
         command.upgrade(config, "head")
+        if schema in SERVICES:
+            # So that a running service can say whether its schema is its release's.
+            table, role = f"{schema}.schema_version", role_of(schema)
+            connection.execute(text(f"GRANT SELECT ON {table} TO {role}"))
+            connection.commit()
     finally:
         connection.rollback()
         connection.execute(text("RESET ROLE"))

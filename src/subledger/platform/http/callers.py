@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Protocol
 from uuid import UUID
 
+import structlog
 from fastapi import Depends, Request
 
 from subledger.contracts.keys import KeyRing, Principal
 from subledger.platform.http.problems import Problem
 
+KEY_PREFIXES = ("sk_live_", "sk_test_")
 CACHED_S = 1.0
 """How long a key's answer is kept: a revoked key works at most this much longer."""
 _MOST_CACHED = 10_000
+_MOST_CREDENTIAL = 4_096
 _DEFAULT_WAIT_S, _MOST_WAIT_S = 10.0, 30.0
 
 
@@ -32,11 +35,24 @@ class Caller:
     path: str
 
 
-class Doorkeeper:
-    """Authentication shared by FastAPI routes and plain ASGI routes; answers are kept a second."""
+class TokenVerifier(Protocol):
+    """Whoever can read bearer tokens that are not API keys (of users, staff, services)."""
 
-    def __init__(self, ring: KeyRing) -> None:
+    async def principal(self, token: str) -> Principal | None:
+        """Who presents this token; None if it is not valid (any more)."""
+        ...
+
+
+class Doorkeeper:
+    """Authentication shared by FastAPI routes and plain ASGI routes; answers are kept a second.
+
+    Credentials that begin like an API key go to the ring; with a ``tokens`` verifier all others
+    go there, else the ring refuses them too.
+    """
+
+    def __init__(self, ring: KeyRing, tokens: TokenVerifier | None = None) -> None:
         self._ring = ring
+        self._tokens = tokens
         self._known: OrderedDict[str, tuple[float, Principal | None]] = OrderedDict()
 
     def remembered(self, authorization: str) -> Principal | None:
@@ -61,9 +77,12 @@ class Doorkeeper:
 
     async def _ask(self, authorization: str) -> Principal | None:
         scheme, _, credential = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not 0 < len(credential) <= 200:
+        if scheme.lower() != "bearer" or not 0 < len(credential) <= _MOST_CREDENTIAL:
             raise unauthorized("The Authorization header is not Bearer with an API key.")
-        principal = await self._ring.principal(credential)
+        if self._tokens is None or credential.startswith(KEY_PREFIXES):
+            principal = await self._ring.principal(credential)
+        else:
+            principal = await self._tokens.principal(credential)
         self._known[authorization] = (time.monotonic() + CACHED_S, principal)
         self._known.move_to_end(authorization)
         while len(self._known) > _MOST_CACHED:
@@ -100,6 +119,7 @@ async def _read(request: Request) -> Caller:
     keeper: Doorkeeper = request.app.state.doorkeeper
     principal = await keeper.admit(request.headers.get("authorization"))
     request.scope["subledger.tenant"] = principal.tenant_id
+    structlog.contextvars.bind_contextvars(tenant=str(principal.tenant_id))
     return Caller(
         principal=principal,
         tenant_id=principal.tenant_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
@@ -139,12 +140,18 @@ def _zone(value: str) -> str:
     return value
 
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
 def _clean(value: str) -> str:
-    if any(
-        ord(letter) < 32 or ord(letter) == 127 or 0xD800 <= ord(letter) <= 0xDFFF
-        for letter in value
-    ):
+    if _CONTROL.search(value):
         raise ValueError("control characters are not allowed")
+    return value
+
+
+def _visible(value: str) -> str:
+    if not value.strip():
+        raise ValueError("the text is blank")
     return value
 
 
@@ -154,7 +161,7 @@ def _email(value: str) -> str:
         not at
         or not local
         or not domain
-        or " " in value
+        or any(letter.isspace() for letter in value)
         or "." not in domain.strip(".")
         or domain.startswith(".")
         or domain.endswith(".")
@@ -178,18 +185,34 @@ Email = Annotated[
     Field(min_length=3, max_length=254, examples=["viewer@example.com"]),
 ]
 ExternalId = Annotated[
-    str, AfterValidator(_clean), Field(min_length=1, max_length=200, examples=["viewer-17"])
+    str,
+    AfterValidator(_clean),
+    AfterValidator(_visible),
+    Field(min_length=1, max_length=200, examples=["viewer-17"]),
 ]
 Name = Annotated[
-    str, AfterValidator(_clean), Field(min_length=1, max_length=200, examples=["Ada Lovelace"])
+    str,
+    AfterValidator(_clean),
+    AfterValidator(_visible),
+    Field(min_length=1, max_length=200, examples=["Ada Lovelace"]),
 ]
+Flag = Annotated[bool, Field(strict=True)]
+"""true or false, where plain ``bool`` would also take "yes" and 1."""
+Whole = Annotated[int, Field(strict=True)]
+"""A JSON integer, where plain ``int`` would also take true, "3" and 3.0."""
 Code = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", examples=["cinema-basic"])]
+
+
+_MOMENT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
+    r"(Z|[+-][0-9]{2}:[0-9]{2})?"
+)
 
 
 def _timestamp(value: Any) -> datetime:
     if isinstance(value, datetime):
         moment = value
-    elif isinstance(value, str) and len(value) <= 40:
+    elif isinstance(value, str) and _MOMENT.fullmatch(value):
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:

@@ -24,8 +24,11 @@ T = TypeVar("T")
 KEPT_H = 72
 WAIT = "2s"
 
-_SHORT_WAIT = sql(f"SELECT set_config('lock_timeout', '{WAIT}', true)")
-_NORMAL_WAIT = sql("SELECT set_config('lock_timeout', '3s', true)")
+_SHORT_WAIT = sql(
+    "SELECT current_setting('lock_timeout') AS usual,"
+    f" set_config('lock_timeout', '{WAIT}', true) AS short"
+)
+_WAIT_FOR = sql("SELECT set_config('lock_timeout', :wait, true)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +104,23 @@ class Keys:
             "key": caller.idempotency_key,
         }
         given = hash_of(operation, caller.path, body)
-        await tx.rows(_SHORT_WAIT)
+        usual = (await tx.rows(_SHORT_WAIT))[0].usual
         try:
             claimed = await tx.run(
                 self._claim, **names, operation=operation, hash=given, resource=resource_id
             )
         except DBAPIError as error:
             if sqlstate(error) == "55P03":
-                raise Problem(
-                    "idempotency_in_progress",
-                    detail="A request with this idempotency key is still being worked on.",
-                ) from error
+                raise _in_progress() from error
             raise
-        await tx.rows(_NORMAL_WAIT)
+        await tx.rows(_WAIT_FOR, wait=usual)
         if claimed:
             return None
-        row = (await tx.rows(self._find, **names))[0]
+        found = await tx.rows(self._find, **names)
+        if not found:
+            # The claim that stood in the way expired between the two statements.
+            raise _in_progress()
+        row = found[0]
         if row.operation != operation or bytes(row.input_hash) != given:
             raise Problem(
                 "idempotency_key_reused",
@@ -127,6 +131,14 @@ class Keys:
     async def expire(self, tx: Tx, tenants: list[UUID], limit: int) -> int:
         """Forget keys older than 72 hours of the visible ``tenants``, at most ``limit``."""
         return await tx.run(self._expired, tenants=tenants, limit=limit)
+
+
+def _in_progress() -> Problem:
+    return Problem(
+        "idempotency_in_progress",
+        detail="A request with this idempotency key is still being worked on.",
+        headers={"Retry-After": "1"},
+    )
 
 
 def hash_of(operation: str, path: str, body: Strict | None) -> bytes:

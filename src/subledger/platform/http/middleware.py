@@ -6,15 +6,18 @@ Plain ASGI, so that the hot routes pay microseconds for it.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from uuid import UUID
 
 import structlog
+from sqlalchemy.exc import TimeoutError as PoolIsEmpty
+from starlette.requests import ClientDisconnect
 
+from subledger.platform.db import is_transient
 from subledger.platform.http.problems import MEDIA_TYPE, Problem
+from subledger.platform.http.strict_json import check_json
 from subledger.platform.ids import Ids
 from subledger.platform.telemetry import metrics
 
@@ -25,71 +28,89 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_BYTES = 1024 * 1024
-DEEPEST = 64
-REQUEST_TIMEOUT_S = 60
+REQUEST_TIMEOUT_S = 60.0
+_CLIENT_GONE = 499
+"""The status in log and metrics when nobody waits for the answer any more (nginx's number)."""
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", *_WITH_BODY})
 
 _log = structlog.get_logger()
 
 
 class Front:
-    """Gives each request its id and time limit, answers problems, logs and counts."""
+    """Gives each request its id and time limit, answers what was raised, logs and counts."""
 
-    def __init__(self, app: App, ids: Ids) -> None:
+    def __init__(self, app: App, ids: Ids, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
         self._app = app
         self._ids = ids
+        self._timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         request_id = _given_id(scope) or self._ids.new()
+        request_text = str(request_id)
         scope["subledger.request_id"] = request_id
         started = time.perf_counter()
-        status = 500
-        begun = False
+        status, begun = _CLIENT_GONE, False
 
         async def answer(message: Message) -> None:
             nonlocal status, begun
             if message["type"] == "http.response.start":
                 status, begun = message["status"], True
-                message.setdefault("headers", [])
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-request-id", str(request_id).encode()),
-                ]
+                named = (b"x-request-id", request_text.encode())
+                message["headers"] = [*message.get("headers", ()), named]
             await send(message)
 
+        bound = structlog.contextvars.bind_contextvars(request_id=request_text, tenant="")
+        metrics.in_flight.inc()
+        limit = asyncio.timeout(self._timeout_s)
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                await self._app(scope, await _strict_body(scope, receive), answer)
-        except Problem as problem:
-            await send_problem(answer, problem, request_id)
-        except TimeoutError:
-            if begun:
-                raise
-            limit = f"The request took more than {REQUEST_TIMEOUT_S} s."
-            await send_problem(answer, Problem("timeout", detail=limit), request_id)
+            async with limit:
+                _check_address(scope)
+                await self._app(scope, await _checked(scope, receive), answer)
+        except ClientDisconnect:
+            pass
         except Exception as error:
-            _log.error("request.failed", request_id=str(request_id), exc_info=error)
             if begun:
+                # Half of an answer is out; the server cuts the connection.
+                _log.error("request.cut", exc_info=error)
                 raise
-            what = "The error is in the log under the request id."
-            await send_problem(answer, Problem("internal_error", detail=what), request_id)
+            await send_problem(answer, self._problem(error, late=limit.expired()), request_id)
         finally:
-            _record(scope, status, time.perf_counter() - started, request_id)
+            metrics.in_flight.dec()
+            _record(scope, status, time.perf_counter() - started)
+            structlog.contextvars.reset_contextvars(**bound)
+
+    def _problem(self, error: Exception, *, late: bool) -> Problem:
+        """What the caller is told. Nothing of an unforeseen error's text leaves the process."""
+        if isinstance(error, Problem):
+            return error
+        if late and isinstance(error, TimeoutError):
+            _log.warning("request.late")
+            limit = f"The request took more than {self._timeout_s:g} s."
+            return Problem("timeout", detail=limit)
+        if isinstance(error, PoolIsEmpty) or is_transient(error):
+            _log.warning("request.unavailable", exc_info=error)
+            what = "A database that this needs does not answer."
+            return Problem("service_unavailable", detail=what, headers={"Retry-After": "1"})
+        _log.error("request.failed", exc_info=error)
+        return Problem("internal_error", detail="The error is in the log under the request id.")
 
 
-def _record(scope: Scope, status: int, took_s: float, request_id: UUID) -> None:
-    route = getattr(scope.get("route"), "path", None) or scope.get("subledger.route", "unmatched")
-    metrics.requests.labels(scope["method"], route, str(status)).inc()
+def _record(scope: Scope, status: int, took_s: float) -> None:
+    route = scope.get("subledger.route") or getattr(scope.get("route"), "path", "unmatched")
+    # A made-up method must not make up a time series.
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    metrics.requests.labels(method, route, str(status)).inc()
     metrics.request_seconds.labels(route).observe(took_s)
     _log.info(
         "request",
-        method=scope["method"],
+        method=method,
         route=route,
         status=status,
         duration_ms=round(took_s * 1000, 2),
-        request_id=str(request_id),
         tenant=str(scope.get("subledger.tenant", "")),
     )
 
@@ -116,28 +137,27 @@ async def send_problem(send: Send, problem: Problem, request_id: UUID | None) ->
     await send({"type": "http.response.body", "body": body})
 
 
-async def _strict_body(scope: Scope, receive: Receive) -> Receive:
-    """Read a JSON body whole, within the limit, and refuse what two readers could read two ways.
+def _check_address(scope: Scope) -> None:
+    """A NUL in path or query would reach PostgreSQL as a text that it cannot hold."""
+    if "\0" in scope["path"] or b"%00" in scope.get("query_string", b""):
+        raise Problem("invalid_request", detail="The address holds a NUL character.")
 
-    Raises body_too_large, unsupported_media_type, invalid_json. Webhooks and pages (outside
-    ``/v1``) keep their raw bytes.
+
+async def _checked(scope: Scope, receive: Receive) -> Receive:
+    """The body within its limit; below ``/v1`` read whole and checked as JSON first.
+
+    Raises body_too_large, unsupported_media_type, invalid_json. Webhooks and pages keep their raw
+    bytes: signatures are made over those.
     """
-    if scope["method"] not in {"POST", "PUT", "PATCH"} or not scope["path"].startswith("/v1/"):
+    if scope["method"] not in _WITH_BODY:
         return receive
     headers = dict(scope["headers"])
     declared = headers.get(b"content-length", b"0")
-    if not declared.isdigit() or int(declared) > MOST_BYTES:
+    if not declared.isdigit() or len(declared) > 18 or int(declared) > MOST_BYTES:
         raise _too_large()
-    body = b""
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] != "http.request":
-            return receive
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > MOST_BYTES:
-            raise _too_large()
+    if not scope["path"].startswith("/v1/"):
+        return _limited(receive)
+    body = await _whole(receive)
     if body:
         kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
         if kind != b"application/json":
@@ -158,6 +178,34 @@ async def _strict_body(scope: Scope, receive: Receive) -> Receive:
     return replay
 
 
+async def _whole(receive: Receive) -> bytes:
+    body = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > MOST_BYTES:
+            raise _too_large()
+    return bytes(body)
+
+
+def _limited(receive: Receive) -> Receive:
+    size = 0
+
+    async def counted() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > MOST_BYTES:
+            raise _too_large()
+        return message
+
+    return counted
+
+
 def _too_large() -> Problem:
     # The rest of the body stays unread, so the connection cannot be used again.
     return Problem(
@@ -165,60 +213,3 @@ def _too_large() -> Problem:
         detail=f"The body is over {MOST_BYTES} bytes.",
         headers={"Connection": "close"},
     )
-
-
-def check_json(body: bytes) -> None:
-    """Raise invalid_json for broken UTF-8 or JSON, duplicate keys, NaN, Infinity, NUL characters,
-    and nesting of more than 64 levels."""
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _refused(f"Byte {error.start} is not UTF-8.") from None
-    depth = deepest = 0
-    quoted = escaped = False
-    for letter in text:
-        if quoted:
-            if escaped:
-                escaped = False
-            elif letter == "\\":
-                escaped = True
-            elif letter == '"':
-                quoted = False
-        elif letter == '"':
-            quoted = True
-        elif letter in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-            if deepest > DEEPEST:
-                raise _refused(f"It is nested more than {DEEPEST} levels deep.")
-        elif letter in "]}":
-            depth -= 1
-    if "\\u0000" in text or "\0" in text:
-        raise _refused("It holds a NUL character.")
-    try:
-        json.loads(text, object_pairs_hook=_unique, parse_constant=_constant, parse_int=_digits)
-    except json.JSONDecodeError as error:
-        raise _refused(f"{error.msg} at line {error.lineno}, column {error.colno}.") from None
-
-
-def _digits(text: str) -> int:
-    if len(text) > 60:
-        raise _refused("A number has more than 60 digits.")
-    return int(text)
-
-
-def _constant(name: str) -> float:
-    raise _refused(f"{name} is not JSON.")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _refused(f"The key {twice[:80]!r} stands twice in one object.")
-    return found
-
-
-def _refused(detail: str) -> Problem:
-    return Problem("invalid_json", detail=detail, pointer="")

@@ -48,7 +48,7 @@ def decode(cursor: str) -> tuple[str, ...]:
         raise Problem(
             "invalid_request",
             detail="The cursor is not one that a list gave.",
-            pointer="cursor",
+            pointer="/query/cursor",
             fix="Use next_cursor of the page before, unchanged.",
         ) from None
 

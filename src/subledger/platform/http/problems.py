@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 MEDIA_TYPE = "application/problem+json"
+MOST_FINDINGS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ for _code, _status, _title, _fix in (
         "invalid_json",
         400,
         "The body is not acceptable JSON",
-        "Send UTF-8 JSON without duplicate keys, NaN or Infinity, at most 64 levels deep.",
+        "Send UTF-8 JSON, at most 64 levels deep, without duplicate keys, NaN, Infinity or NUL;"
+        " numbers of more than 38 digits as text.",
     ),
     (
         "invalid_idempotency_key",
@@ -171,9 +173,20 @@ SCHEMA: Mapping[str, Any] = {
         "detail": {"type": "string", "example": "There is no such customer."},
         "code": {"type": "string", "example": "not_found"},
         "fix": {"type": "string", "example": "Check the id and the tenant of the key."},
-        "pointer": {"type": "string", "example": "/customer_id"},
-        "request_id": {"type": "string"},
-        "errors": {"type": "array", "items": {"type": "object"}},
+        "pointer": {
+            "type": "string",
+            "description": "JSON pointer into the body; below /query for the address.",
+            "example": "/customer_id",
+        },
+        "request_id": {"type": "string", "example": "01890a5d-ac96-774b-bcce-b302099a8057"},
+        "errors": {
+            "type": "array",
+            "description": "All findings, when the input has several.",
+            "items": {
+                "type": "object",
+                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
     },
 }
 
@@ -197,17 +210,44 @@ def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
     return by_status
 
 
-def from_validation(errors: Sequence[Mapping[str, Any]]) -> Problem:
-    """Pydantic's findings as one problem: the first as detail and pointer, all in ``errors``."""
-    found = [{"pointer": _pointer(each["loc"]), "detail": str(each["msg"])} for each in errors[:20]]
+def from_validation(errors: Sequence[Mapping[str, Any]], body: Any = None) -> Problem:
+    """Pydantic's findings as one problem: the first as detail and pointer, all in ``errors``.
+
+    Pointers lead into ``body``; what is wrong in the address is below ``/query`` or ``/header``.
+    """
+    found = [
+        {"pointer": _pointer(each["loc"], body), "detail": _said(str(each["msg"]))}
+        for each in errors[:MOST_FINDINGS]
+    ]
     first = found[0] if found else {"pointer": "", "detail": "The input is not valid."}
     return Problem(
         "invalid_request", detail=first["detail"], pointer=first["pointer"], errors=found
     )
 
 
-def _pointer(location: Sequence[Any]) -> str:
-    parts = [str(part) for part in location]
-    if parts and parts[0] == "body":
-        parts = parts[1:]
-    return "".join(f"/{part.replace('~', '~0').replace('/', '~1')}" for part in parts)
+def _said(message: str) -> str:
+    text = message.removeprefix("Value error, ")
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def _pointer(location: Sequence[Any], body: Any) -> str:
+    """Where a finding is. Between the parts of the body Pydantic names the branch of a union that
+    it tried; only what leads somewhere, or is missing at the end, belongs to the pointer."""
+    parts = list(location)
+    if parts[:1] != ["body"]:
+        return pointer_of(parts)
+    kept, here = [], body
+    for n, part in enumerate(parts[1:], start=2):
+        in_list = isinstance(here, list) and isinstance(part, int) and part < len(here)
+        if in_list or (isinstance(here, Mapping) and part in here):
+            kept.append(part)
+            here = here[part]
+        elif n == len(parts) and isinstance(here, Mapping):
+            kept.append(part)
+    return pointer_of(kept)
+
+
+def pointer_of(parts: Sequence[Any]) -> str:
+    """A JSON pointer (RFC 6901) of keys and indexes."""
+    escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+    return "".join(f"/{each}" for each in escaped)

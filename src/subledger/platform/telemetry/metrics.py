@@ -15,6 +15,7 @@ requests = Counter(
 request_seconds = Histogram(
     "subledger_request_seconds", "Time to answer.", ["route"], registry=registry
 )
+in_flight = Gauge("subledger_requests_in_flight", "Requests under way.", registry=registry)
 step_runs = Counter(
     "subledger_step_runs_total",
     "Runs of a step, by outcome (done, idle, failed).",
