@@ -1,0 +1,51 @@
+"""The platform behind PgBouncer in transaction mode, with one server connection for everybody."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from subledger.platform import migrate
+from subledger.platform.db import Database, sql, story
+from subledger.platform.eventlog.writer import append
+from tests.conftest import NoServer
+from tests.servers import pgbouncer
+
+_READ = story("tests.read_behind_a_pooler")
+_SEEN = sql("SELECT tenant_id FROM identity.tenants")
+
+
+@pytest.fixture
+async def behind(pg_server, database_url, secret_key):
+    """Identity's database, through PgBouncer with a pool of 1."""
+    role = migrate.role_of("identity")
+    password = migrate.password_of("identity", secret_key)
+    try:
+        with pgbouncer(pg_server, {role: password}, pool_size=1) as port:
+            url = make_url(migrate.service_url(database_url, "identity", secret_key))
+            database = Database(
+                url=url.set(port=port).render_as_string(False), append=append, pool_size=10
+            )
+            yield database
+            await database.close()
+    except NoServer as reason:
+        pytest.skip(str(reason))
+
+
+async def test_tenants_that_share_one_connection_see_only_themselves(
+    behind: Database, database_url, make_tenant
+):
+    tenants = [await make_tenant(database_url) for _ in range(3)]
+
+    async def seen(tenant: UUID) -> set[UUID]:
+        async with behind.transaction(_READ, tenants={tenant}) as tx:
+            return {row.tenant_id for row in await tx.rows(_SEEN)}
+
+    answers = await asyncio.gather(*(seen(tenants[n % 3]) for n in range(90)))
+
+    assert answers == [{tenants[n % 3]} for n in range(90)]
+    async with behind.transaction(_READ, tenants=set()) as tx:
+        assert await tx.rows(_SEEN) == []
