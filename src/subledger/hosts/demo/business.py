@@ -16,6 +16,7 @@ from subledger.hosts.demo.script import Bundle, Viewer
 
 AT_ONCE = 12
 _MOVE_WITHIN_S = 120
+_LOOK_AGAIN_S = 0.2
 _PAGE = 100
 Progress = Callable[[str, int, int], None]
 """``(what, done, of)``"""
@@ -189,7 +190,7 @@ class Cinema:
         while move["status"] == "moving":
             if asyncio.get_running_loop().time() > deadline:
                 raise DemoFailed(f"the clock did not arrive at {at}: {move}")
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(_LOOK_AGAIN_S)
             move = await self.get(f"/v1/clock-moves/{move['id']}")
         if move["status"] != "done":
             raise DemoFailed(f"the clock stopped: {move}")

@@ -81,10 +81,7 @@ def _month(moment: str) -> str:
 
 def _trial_balance(answer: Any) -> dict[str, int]:
     """Debits less credits by currency; zero if the books balance."""
-    sums: Counter[str] = Counter()
-    for row in answer["accounts"]:
-        sums[row["currency"]] += row["debit_minor"] - row["credit_minor"]
-    return dict(sorted(sums.items()))
+    return {each["currency"]: each["balance_minor"] for each in answer["currencies"]}
 
 
 def show(
