@@ -129,14 +129,22 @@ def story(name: str) -> Story:
 class Listener:
     """One loop's ear: it hears the commits that concern it, also while it is at work."""
 
-    def __init__(self, *, service: str | None, types: Collection[str]) -> None:
-        self._service = service
+    def __init__(
+        self, *, services: Collection[str], types: Collection[str], hears_all: bool
+    ) -> None:
+        self._services = frozenset(services)
         self._types = frozenset(types)
+        self._hears_all = hears_all
         self._event = asyncio.Event()
 
     def tell(self, service: str, types: Collection[str]) -> None:
         """A commit of ``service`` (empty: of another process) with events of ``types``."""
-        if self._service in {None, service} or not service or not self._types.isdisjoint(types):
+        if (
+            self._hears_all
+            or not service
+            or service in self._services
+            or not self._types.isdisjoint(types)
+        ):
             self._event.set()
 
     def forget(self) -> None:
@@ -168,9 +176,15 @@ class Wakeup:
         for each in self._listeners:
             each.tell(service, types)
 
-    def listener(self, *, service: str | None = None, types: Collection[str] = ()) -> Listener:
-        """An ear for the commits of ``service`` (None: of all) and for events of ``types``."""
-        self._listeners.append(Listener(service=service, types=types))
+    def listener(
+        self,
+        *,
+        services: Collection[str] = (),
+        types: Collection[str] = (),
+        hears_all: bool = False,
+    ) -> Listener:
+        """An ear for the commits of these services, for events of these types, or for all."""
+        self._listeners.append(Listener(services=services, types=types, hears_all=hears_all))
         return self._listeners[-1]
 
     def dismiss(self, listener: Listener) -> None:

@@ -30,7 +30,8 @@ class Step:
     limit: int = 500
     pause_s: float = 0.25
     types: frozenset[str] = frozenset()
-    """Events of these types wake it, besides the commits of its own service (its name's head)."""
+    """A consumer's: events of these types wake it. A step without types is woken by the commits
+    of its own service (its name's head) and of identity (a clock that was moved)."""
     hears_all: bool = False
     """Every commit wakes it, and it never waits longer than 20 ms while ``hurry`` says so."""
     hurry: Callable[[], bool] | None = None

@@ -273,6 +273,8 @@ class Consumer:
             partitions=[work.partition for work in works],
             positions=[work.upto for work in works],
         )
+        if not events:
+            tx.wrote = False  # a cursor that passed what others handle is news to nobody
 
     async def _set_aside_blocked(self, tx: Tx, events: list[Recorded]) -> list[Recorded]:
         rows = await tx.rows(
