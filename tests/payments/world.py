@@ -127,13 +127,23 @@ class World:
         )
         self.provider = cast(Any, self.sandbox.attributes["app"])
         adapter = SandboxAdapter()
-        self.webhooks = webhooks_wiring.build(
-            database=databases["webhooks"], adapters={"sandbox": adapter}, fernet=FERNET
-        )
         self.gateway = Gateway(adapter, AsgiTransport(self.provider), breaks=False)
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process: nothing is remembered but what was committed."""
+        self.webhooks = webhooks_wiring.build(
+            database=self.databases["webhooks"],
+            adapters={"sandbox": SandboxAdapter()},
+            fernet=FERNET,
+        )
         self.payments = self.build_payments()
         self.app: Any = build_app([self.payments, self.webhooks], key_ring=self.ring)
         self.post.app = self.app
+
+    async def front(self, scope: Any, receive: Any, send: Any) -> None:
+        """Whichever process is alive now."""
+        await self.app(scope, receive, send)
 
     def build_payments(self, **changed: Any) -> Service:
         given: dict[str, Any] = {
@@ -163,7 +173,7 @@ class World:
         key = f"sk_test_{tenant.hex}"
         self.ring.tenants[key] = (tenant, mode)
         client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=self.app),
+            transport=httpx.ASGITransport(app=self.front),
             base_url="http://gateway.test",
             headers={"authorization": f"Bearer {key}"},
         )
@@ -313,6 +323,29 @@ class Shop:
         """Types of payments' events, without the methods attached at the beginning."""
         kinds = [kind for kind, _ in await self.facts(customer)]
         return [kind for kind in kinds if kind != events.PAYMENT_METHOD_ATTACHED]
+
+    async def facts_of_all(self) -> list[tuple[str, dict[str, Any]]]:
+        """What payments told about all of the tenant's customers."""
+        rows = await self.world.admin.fetch(
+            "SELECT type, data::text AS data FROM eventlog.events WHERE tenant_id = $1"
+            " AND type LIKE 'payment.%' ORDER BY partition, position",
+            self.tenant,
+        )
+        return [(row["type"], msgspec.json.decode(row["data"])) for row in rows]
+
+    async def all_facts(self) -> list[dict[str, Any]]:
+        return [data for _, data in await self.facts_of_all()]
+
+    async def payments_of(self, invoice: UUID) -> list[dict[str, Any]]:
+        """The invoice's payments as the API shows them, the newest first."""
+        answer = await self.http.get(
+            "/v1/payments", params={"invoice_id": ids.text("inv", invoice)}
+        )
+        found: list[dict[str, Any]] = answer.json()["data"]
+        return found
+
+    async def page_address(self, invoice: UUID) -> str:
+        return str((await self.payments_of(invoice))[0]["next_action"]["redirect_url"])
 
     async def journal(self) -> dict[str, Any]:
         """What the provider says that it captured."""

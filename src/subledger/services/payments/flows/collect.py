@@ -39,6 +39,9 @@ GROUP = 200
 GROUP_S = 0.02
 """Results are recorded in groups: at most this many, or what came within this time."""
 REFILL_AFTER_S = 0.5
+MOST_REFILLED = 4
+"""Free places are filled again when half are free, up to this many times the limit in one run,
+or when something is slow."""
 
 _SCAN = story("payments.scan_attempts")
 _RESERVE = story("payments.record_reservations")
@@ -157,14 +160,17 @@ class Collecting:
             return await payments.claim(tx, found, kind=kind), deadline
 
     async def _call_all(self, kind: str, name: Story, ask: _Ask, limit: int) -> int:
-        """Call for what is ready, record in groups; free places are filled again while slow calls
-        run, so that a slow provider holds up nobody else."""
+        """Call for what is ready, at most ``limit`` at once, and record in groups; free places are
+        filled again meanwhile, so that a slow call holds up nobody else."""
         running: set[asyncio.Task[Result]] = set()
         total, filled_at, exhausted = 0, 0.0, False
         try:
             while True:
                 idle_s = time.monotonic() - filled_at
-                if total == 0 or (not exhausted and running and idle_s > REFILL_AFTER_S):
+                refill = idle_s > REFILL_AFTER_S or (
+                    len(running) < limit // 2 and total < MOST_REFILLED * limit
+                )
+                if total == 0 or (not exhausted and running and refill):
                     rows, deadline = await self._claim(kind, name, limit=limit - len(running))
                     filled_at, exhausted = time.monotonic(), not rows
                     total += len(rows)
