@@ -24,7 +24,7 @@ _STYLE = """
 nav{position:sticky;top:0;height:100vh;overflow:auto;padding:24px 16px;border-right:1px solid
 var(--line);font-size:13px}nav h2{font-size:12px;text-transform:uppercase;color:var(--mute);
 margin:18px 0 4px}nav a{display:block;color:inherit;text-decoration:none;padding:2px 0}
-nav a:hover{color:var(--on)}main{padding:24px 36px 80px;min-width:0}h1{margin:0 0 4px}
+nav a:hover,main a{color:var(--on)}main{padding:24px 36px 80px;min-width:0}h1{margin:0 0 4px}
 section{border-top:1px solid var(--line);padding:22px 0}h3{margin:0 0 6px;font-size:17px}
 code,pre{font:13px/1.45 ui-monospace,monospace}pre{background:var(--soft);border:1px solid
 var(--line);border-radius:6px;padding:12px;overflow:auto;margin:8px 0}
@@ -91,8 +91,9 @@ def _section(
     if fields:
         parts.append(f"<p class='k'>Body</p><table>{fields}</table>")
     parts.append(f"<pre>{escape(_curl(method, path, parameters, content.get('example')))}</pre>")
-    for status, response in operation.get("responses", {}).items():
-        parts.append(_answer(str(status), response))
+    responses = operation.get("responses", {})
+    parts += [_answer(status, each) for status, each in responses.items() if status[0] in "23"]
+    parts.append(_errors(responses))
     return "".join(parts) + "</section>"
 
 
@@ -146,17 +147,22 @@ def _type(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
 
 
 def _answer(status: str, response: Mapping[str, Any]) -> str:
-    content = response.get("content", {})
-    text = _prose(response.get("description", ""))
-    if JSON in content and content[JSON].get("example") is not None:
-        shown = json.dumps(content[JSON]["example"], indent=2, ensure_ascii=False)
-        return f"<p class='k'>{escape(status)} {text}</p><pre>{escape(shown)}</pre>"
-    codes = content.get(problems.MEDIA_TYPE, {}).get("examples", {})
-    if codes:
-        text = ", ".join(
-            f"<a href='/docs/problems#{code}'><code>{code}</code></a>" for code in sorted(codes)
-        )
-    return f"<p class='k'>{escape(status)} {text}</p>"
+    text = response.get("description", "").replace("Successful Response", "")
+    content = response.get("content", {}).get(JSON, {})
+    if content.get("example") is None:
+        return f"<p class='k'>Answers {status} {_prose(text)}</p>"
+    shown = json.dumps(content["example"], indent=2, ensure_ascii=False)
+    return f"<p class='k'>Answers {status} {_prose(text)}</p><pre>{escape(shown)}</pre>"
+
+
+def _errors(responses: Mapping[str, Mapping[str, Any]]) -> str:
+    told = []
+    for status, response in responses.items():
+        codes = response.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", {})
+        links = [f"<a href='/docs/problems#{code}'><code>{code}</code></a>" for code in codes]
+        if links:
+            told.append(f"{status} {', '.join(sorted(links))}")
+    return f"<p class='k'>Refuses with {'; '.join(told)}</p>" if told else ""
 
 
 def _curl(method: str, path: str, parameters: list[Mapping[str, Any]], body: Any) -> str:
@@ -167,7 +173,7 @@ def _curl(method: str, path: str, parameters: list[Mapping[str, Any]], body: Any
     verb = "" if method == "get" else f"-X {method.upper()} "
     lines = [f'curl {verb}"$SUBLEDGER{path}"', '-H "Authorization: Bearer $KEY"']
     if method == "post":
-        lines.append('-H "Idempotency-Key: $(uuidgen)"')
+        lines.append('-H "Idempotency-Key: $(date +%s%N)"')
     if body is not None:
         shown = json.dumps(body, ensure_ascii=False).replace("'", "'\\''")
         lines += ["-H 'Content-Type: application/json'", f"-d '{shown}'"]

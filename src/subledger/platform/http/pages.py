@@ -10,6 +10,7 @@ from typing import Annotated, Generic, TypeVar
 
 import msgspec
 from fastapi import Depends, Query
+from pydantic import Field
 
 from subledger.platform.http.fields import Strict
 from subledger.platform.http.problems import Problem
@@ -22,8 +23,8 @@ class Page(Strict, Generic[T]):
     """One page of a list. Pass ``next_cursor`` as ``cursor`` to go on; it is null at the end."""
 
     data: list[T]
-    has_more: bool
-    next_cursor: str | None
+    has_more: bool = Field(examples=[True])
+    next_cursor: str | None = Field(examples=["WyIyMDI2LTAzLTAxIl0"])
 
 
 @dataclass(frozen=True, slots=True)

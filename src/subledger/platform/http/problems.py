@@ -216,7 +216,7 @@ def from_validation(errors: Sequence[Mapping[str, Any]], body: Any = None) -> Pr
     Pointers lead into ``body``; what is wrong in the address is below ``/query`` or ``/header``.
     """
     found = [
-        {"pointer": _pointer(each["loc"], body), "detail": _said(str(each["msg"]))}
+        {"pointer": _pointer(each, body), "detail": _said(str(each["msg"]))}
         for each in errors[:MOST_FINDINGS]
     ]
     first = found[0] if found else {"pointer": "", "detail": "The input is not valid."}
@@ -230,10 +230,10 @@ def _said(message: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
-def _pointer(location: Sequence[Any], body: Any) -> str:
+def _pointer(finding: Mapping[str, Any], body: Any) -> str:
     """Where a finding is. Between the parts of the body Pydantic names the branch of a union that
     it tried; only what leads somewhere, or is missing at the end, belongs to the pointer."""
-    parts = list(location)
+    parts = list(finding["loc"])
     if parts[:1] != ["body"]:
         return pointer_of(parts)
     kept, here = [], body
@@ -242,7 +242,7 @@ def _pointer(location: Sequence[Any], body: Any) -> str:
         if in_list or (isinstance(here, Mapping) and part in here):
             kept.append(part)
             here = here[part]
-        elif n == len(parts) and isinstance(here, Mapping):
+        elif n == len(parts) and finding["type"] == "missing":
             kept.append(part)
     return pointer_of(kept)
 
