@@ -15,6 +15,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import structlog
 
 PROVIDER_RESPONSE = "provider.response"
@@ -88,6 +89,10 @@ def _redact_error(_logger: Any, _name: str, event: Any) -> Any:
     return event
 
 
+def _json(event: Any, **_: Any) -> str:
+    return msgspec.json.encode(event, enc_hook=str).decode()
+
+
 def configure(*, level: str = "info", console: bool = False) -> None:
     """Set up the process's logs: level ``debug`` to ``error``, JSON or console lines."""
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -97,7 +102,7 @@ def configure(*, level: str = "info", console: bool = False) -> None:
             colors=False, exception_formatter=structlog.dev.plain_traceback
         )
         if console
-        else structlog.processors.JSONRenderer()
+        else structlog.processors.JSONRenderer(serializer=_json)
     )
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
