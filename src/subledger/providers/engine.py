@@ -8,6 +8,7 @@ Nothing is repeated here.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -229,7 +230,8 @@ class Gateway:
             return Unknown(f"status {answer.status}")
         try:
             data = msgspec.json.decode(answer.body, type=dict[str, Any])
-            _log.debug("provider.response", status=answer.status, body=masked(data))
+            if _log.is_enabled_for(logging.DEBUG):
+                _log.debug("provider.response", status=answer.status, body=masked(data))
             return read(answer.status, data)
         except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
             _log.warning("provider.response", status=answer.status, unreadable=str(error)[:200])

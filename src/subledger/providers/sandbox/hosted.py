@@ -106,7 +106,9 @@ class HostedPages:
         async def end(tx: Tx) -> Any:
             row = await store.lock_page(tx, page.tenant_id, page.id)
             assert row is not None
-            if row.status == "open" and row.tries == current.tries:
+            # Captured money completes the page whatever it has become meanwhile, and is told.
+            news = captured and row.status != "completed"
+            if news or (row.status == "open" and row.tries == current.tries):
                 await store.set_pages(
                     tx,
                     [
@@ -119,8 +121,8 @@ class HostedPages:
                         }
                     ],
                 )
-                if captured:
-                    await call_back(tx, row, "page.completed")
+            if news:
+                await call_back(tx, row, "page.completed")
             return await store.lock_page(tx, page.tenant_id, page.id)
 
         return await self._database.transact(_END, end, tenants=[page.tenant_id]), captured

@@ -130,7 +130,7 @@ QUIET = (
     Quiet(
         "callbacks under way",
         "SELECT 'provider callbacks' AS what, count(*) AS count FROM sandbox.callbacks"
-        " WHERE tenant_id = :tenant AND state IN ('ready', 'sending')",
+        " WHERE tenant_id = :tenant AND state IN ('ready', 'sending') HAVING count(*) > 0",
     ),
 )
 
