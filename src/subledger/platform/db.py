@@ -364,4 +364,6 @@ def connect(url: str, *, pool_size: int = 5) -> AsyncEngine:
         pool_timeout=30,
         connect_args=arguments,
         pool_use_lifo=True,
+        # A failed statement says which one, never with whose data.
+        hide_parameters=True,
     )
