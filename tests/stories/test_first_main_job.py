@@ -1,4 +1,4 @@
-"""Sell a subscription, bill it, collect, give access, renew, retry what fails, balance the books."""
+"""Sell, bill, collect, give access, renew, retry what fails, balance the books."""
 
 from __future__ import annotations
 
