@@ -20,7 +20,7 @@ import structlog
 from subledger.platform.db import assert_no_transaction
 from subledger.platform.http.middleware import App
 from subledger.platform.telemetry import metrics
-from subledger.platform.telemetry.logs import masked
+from subledger.platform.telemetry.logs import PROVIDER_RESPONSE, masked
 from subledger.providers.port import (
     Adapter,
     ChargeRequest,
@@ -45,13 +45,24 @@ MOST_ANSWER_BYTES = 1024 * 1024
 _log = structlog.get_logger()
 
 
+class AnswerTooLarge(Exception):
+    """The provider answered more than anybody means to read."""
+
+
+class ConnectionCut(Exception):
+    """The other side went away without a whole answer."""
+
+
 class HttpxTransport:
-    """Real HTTP: no redirect is followed, connections and times are bounded."""
+    """Real HTTP: no redirect is followed; connections, times and answers are bounded.
+
+    Raises NotSent only where no byte of the request can have left.
+    """
 
     def __init__(self, base_url: str, *, most_connections: int = 300) -> None:
         self._client = httpx.AsyncClient(
             base_url=base_url,
-            timeout=httpx.Timeout(TOTAL_S, connect=CONNECT_S),
+            timeout=httpx.Timeout(TOTAL_S, connect=CONNECT_S, pool=CONNECT_S),
             limits=httpx.Limits(
                 max_connections=most_connections, max_keepalive_connections=most_connections
             ),
@@ -59,20 +70,23 @@ class HttpxTransport:
         )
 
     async def send(self, request: HttpRequest) -> HttpResponse:
+        body = bytearray()
         try:
-            answer = await self._client.request(
+            async with self._client.stream(
                 request.method, request.path, headers=dict(request.headers), content=request.body
-            )
+            ) as answer:
+                async for part in answer.aiter_bytes():
+                    body += part
+                    if len(body) > MOST_ANSWER_BYTES:
+                        raise AnswerTooLarge
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise NotSent(type(error).__name__) from error
-        return HttpResponse(answer.status_code, dict(answer.headers), answer.content)
+        except httpx.UnsupportedProtocol as error:
+            raise NotSent("bad_address") from error
+        return HttpResponse(answer.status_code, dict(answer.headers), bytes(body))
 
     async def close(self) -> None:
         await self._client.aclose()
-
-
-class ConnectionCut(Exception):
-    """The other side went away without an answer."""
 
 
 class AsgiTransport:
@@ -96,7 +110,7 @@ class AsgiTransport:
             "server": ("127.0.0.1", 0),
             "client": ("127.0.0.1", 0),
         }
-        status = 0
+        status, complete = 0, False
         headers: dict[str, str] = {}
         parts: list[bytes] = []
 
@@ -104,15 +118,16 @@ class AsgiTransport:
             return {"type": "http.request", "body": request.body, "more_body": False}
 
         async def send(message: Any) -> None:
-            nonlocal status
+            nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers.update({k.decode(): v.decode() for k, v in message.get("headers", ())})
             elif message["type"] == "http.response.body":
                 parts.append(message.get("body", b""))
+                complete = not message.get("more_body", False)
 
         await self._app(scope, receive, send)
-        if status == 0:
+        if not complete:
             raise ConnectionCut
         return HttpResponse(status, headers, b"".join(parts))
 
@@ -127,8 +142,10 @@ class _Breaker:
     def is_open(self) -> bool:
         return time.monotonic() < self.open_until
 
-    def note(self, *, unknown: bool) -> None:
-        self.failures = self.failures + 1 if unknown else 0
+    def note(self, outcome: object) -> None:
+        if isinstance(outcome, NotExecuted):
+            return  # the provider was not reached: says nothing of how it answers
+        self.failures = self.failures + 1 if isinstance(outcome, Unknown) else 0
         if self.failures >= OPENS_AFTER:
             self.failures = 0
             self.open_until = time.monotonic() + OPEN_FOR_S
@@ -204,35 +221,42 @@ class Gateway:
     ) -> Read | NotExecuted | Unknown:
         assert_no_transaction(f"provider call {operation}")
         breaker = self._breakers.setdefault(connection.id, _Breaker())
-        if guarded and self._breaks and breaker.is_open():
-            return NotExecuted("circuit_open")
         slots = self._slots.setdefault(
             connection.id, asyncio.Semaphore(self.adapter.capabilities.max_parallel)
         )
         async with slots:
-            outcome = await self._send(request, read)
+            # Asked once a slot is free: those who waited must not follow into the same trouble.
+            if guarded and self._breaks and breaker.is_open():
+                return NotExecuted("circuit_open")
+            outcome = await self._send(operation, request, read)
         name = type(outcome).__name__ if outcome is not None else "None"
-        breaker.note(unknown=isinstance(outcome, Unknown))
+        breaker.note(outcome)
         metrics.provider_calls.labels(self.adapter.name, operation, name).inc()
         return outcome
 
     async def _send(
-        self, request: HttpRequest, read: Callable[[int, Mapping[str, Any]], Read]
+        self, operation: str, request: HttpRequest, read: Callable[[int, Mapping[str, Any]], Read]
     ) -> Read | NotExecuted | Unknown:
+        call = {"provider": self.adapter.name, "operation": operation}
         try:
-            answer = await self._transport.send(request)
+            async with asyncio.timeout(TOTAL_S):
+                answer = await self._transport.send(request)
         except NotSent as error:
+            _log.warning(PROVIDER_RESPONSE, **call, not_sent=str(error))
             return NotExecuted(str(error))
         except Exception as error:
-            _log.warning("provider.response", path=request.path, lost=type(error).__name__)
+            _log.warning(PROVIDER_RESPONSE, **call, lost=type(error).__name__)
             return Unknown(type(error).__name__)
         if answer.status >= 500 or len(answer.body) > MOST_ANSWER_BYTES:
+            _log.warning(PROVIDER_RESPONSE, **call, status=answer.status, size=len(answer.body))
             return Unknown(f"status {answer.status}")
         try:
             data = msgspec.json.decode(answer.body, type=dict[str, Any])
-            if _log.is_enabled_for(logging.DEBUG):
-                _log.debug("provider.response", status=answer.status, body=masked(data))
+            level = logging.DEBUG if answer.status < 400 else logging.WARNING
+            if _log.is_enabled_for(level):  # masking costs more than reading the answer
+                _log.log(level, PROVIDER_RESPONSE, **call, status=answer.status, body=masked(data))
             return read(answer.status, data)
-        except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
-            _log.warning("provider.response", status=answer.status, unreadable=str(error)[:200])
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            reason = type(error).__name__
+            _log.warning(PROVIDER_RESPONSE, **call, status=answer.status, unreadable=reason)
             return Unknown(f"unreadable answer, status {answer.status}")
