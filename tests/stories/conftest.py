@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from sqlalchemy.engine import make_url
 
-from subledger.hosts.assembly import Assembly, Options, assemble
+from subledger.hosts.assembly import SERVICES, Assembly, Options, assemble
 from subledger.platform import migrate
+from tests.conftest import Server
+from tests.servers import pgbouncer
 from tests.stories.shop import Shop, open_shop
 
 
 @pytest.fixture(scope="module")
-async def process(module_database_url: str, secret_key: str) -> AsyncIterator[Assembly]:
+def front_port(pg_server: Server, secret_key: str) -> Iterator[int | None]:
+    """The port of a PgBouncer with one connection per service, where the lane asks for it."""
+    if not os.environ.get("SUBLEDGER_TEST_PGBOUNCER"):
+        yield None
+        return
+    users = {migrate.role_of(name): migrate.password_of(name, secret_key) for name in SERVICES}
+    with pgbouncer(pg_server, users, pool_size=1) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+async def process(
+    module_database_url: str, secret_key: str, front_port: int | None
+) -> AsyncIterator[Assembly]:
     """All services behind boundaries that send every DTO through JSON and back."""
+
+    def url_of(name: str) -> str:
+        url = make_url(migrate.service_url(module_database_url, name, secret_key))
+        return url.set(port=front_port or url.port).render_as_string(hide_password=False)
+
     assembly = assemble(
         Options(
-            url_of=lambda name: migrate.service_url(module_database_url, name, secret_key),
+            url_of=url_of,
             secret_key=secret_key,
             public_url="http://shop.test",
             pool_size=3,
