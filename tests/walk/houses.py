@@ -1,0 +1,137 @@
+"""Two shops in one process: ours, and a foreign one with a canary in every text that it may set."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from subledger.contracts.events import Event
+from subledger.hosts.assembly import Assembly
+from subledger.platform import ids
+from subledger.platform.db import story
+from tests.stories.shop import START, Shop, open_shop
+
+_EMIT = story("tests.walk_overpaid")
+_ID = re.compile(r"[a-z]{2,5}_[0-7][0-9a-hjkmnp-tv-z]{25}")
+NEVER_DELETED = {"prod", "plan", "disc", "sub", "inv", "pay", "mov", "wrk"}
+"""Kinds that the API cannot delete. A revoked key stays readable, as the document says."""
+
+
+@dataclass
+class House:
+    """A shop with an object of every kind. ``ids`` by prefix; ``texts`` by parameter name."""
+
+    shop: Shop
+    word: str
+    ids: dict[str, str] = field(default_factory=dict)
+    deleted: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    secrets: set[str] = field(default_factory=set)
+    """All that a foreigner must never see: the word, and every id of the tenant in both forms."""
+
+
+async def furnish(assembly: Assembly, word: str) -> House:
+    """A shop whose every text holds ``word``, with at least one object of every kind."""
+    shop = await open_shop(assembly)
+    house = House(shop, word)
+    await _sell(house)
+    await _overpay(house)
+    await shop.pump.quiet()
+    await _delete(house)
+    house.texts = {
+        "code": f"{word}-plan", "external_id": f"{word}-viewer", "customer": f"{word}-viewer",
+        "resource": f"film:{word}",
+    }  # fmt: skip
+    await _remember(house)
+    return house
+
+
+async def _sell(house: House) -> None:
+    shop, word, known = house.shop, house.word, house.ids
+    product = await shop.post(
+        "/v1/products",
+        {"code": f"{word}-product", "name": f"{word} P", "resources": [f"film:{word}"]},
+    )
+    plan = await shop.post(
+        "/v1/plans",
+        {"code": f"{word}-plan", "name": f"{word} plan", "product_id": product["id"],
+         "prices": [{"code": f"{word}-price", "currency": "EUR", "model": "flat",
+                     "amount_minor": 999, "interval": {"unit": "month", "count": 1}}]},
+    )  # fmt: skip
+    discount = await shop.post(
+        "/v1/discounts",
+        {"code": f"{word}-off", "name": f"{word} off", "percent": "10", "duration": "once"},
+    )
+    customer = await _customer(house, f"{word}-viewer")
+    method = await shop.card(customer)
+    known |= {"prod": product["id"], "plan": plan["id"], "disc": discount["id"]}
+    known |= {"cus": customer, "pm": method}
+    known["mov"] = (await shop.move_to("2026-02-01"))["id"]
+    bought = await shop.subscribe(customer, plan["id"], discount_ids=[discount["id"]])
+    known["sub"] = bought["id"]
+    known["inv"] = (await shop.last_invoice(customer))["id"]
+    known["pay"] = (await shop.get("/v1/payments", customer_id=customer))["data"][0]["id"]
+    key = await shop.post("/v1/api-keys", {"name": f"{word} key", "role": "read"})
+    known["key"] = key["id"]
+
+
+async def _customer(house: House, external_id: str) -> str:
+    word = house.word
+    made = await house.shop.post(
+        "/v1/customers",
+        {"external_id": external_id, "name": f"{word} Name", "email": f"{word}@example.com",
+         "currency": "EUR", "timezone": "Europe/Berlin"},
+    )  # fmt: skip
+    await house.shop.pump.quiet()
+    return str(made["id"])
+
+
+async def _overpay(house: House) -> None:
+    """Money arrives for an attempt that billing knows nothing of: a person has to look."""
+    database, known = house.shop.assembly.databases["payments"], house.ids
+    data = {
+        "payment_id": known["pay"], "invoice_id": known["inv"], "customer_id": known["cus"],
+        "connection_id": ids.text("conn", database.ids.new()),
+        "attempt_id": ids.text("att", database.ids.new()), "amount_minor": 5, "currency": "EUR",
+        "dunning": False, "captured_at": START.isoformat(),
+    }  # fmt: skip
+    event = Event(
+        type="payment.succeeded", tenant_id=house.shop.tenant_id,
+        subject=ids.parse("cus", known["cus"]), data=data, occurred_at=START,
+    )  # fmt: skip
+    async with database.transaction(_EMIT, tenants=[house.shop.tenant_id]) as tx:
+        tx.emit([event])
+    await house.shop.pump.quiet()
+    [item] = (await house.shop.get("/v1/work-items"))["data"]
+    known["wrk"] = item["id"]
+
+
+async def _delete(house: House) -> None:
+    shop = house.shop
+    gone = await _customer(house, f"{house.word}-gone")
+    method = await shop.card(gone)
+    for path in (f"/v1/payment-methods/{method}", f"/v1/customers/{gone}"):
+        answer = await shop.raw("DELETE", path)
+        assert answer.status_code == 204, answer.text
+    await shop.pump.quiet()
+    house.deleted = {"cus": gone, "pm": method}
+
+
+async def _remember(house: House) -> None:
+    """Every id that the tenant's own lists show is a secret to others."""
+    shop, found = house.shop, set[str]()
+    for path in (
+        "/v1/tenant", "/v1/api-keys", "/v1/clock-moves", "/v1/customers", "/v1/products",
+        "/v1/plans", "/v1/discounts", "/v1/subscriptions", "/v1/invoices", "/v1/work-items",
+        "/v1/payment-methods", "/v1/payments", "/v1/events?limit=100",
+    ):  # fmt: skip
+        found |= set(_ID.findall((await shop.raw("GET", path)).text))
+    found |= {*house.ids.values(), *house.deleted.values(), ids.text("ten", shop.tenant_id)}
+    plain = {str(ids.parse(each.partition("_")[0], each)) for each in found}
+    house.secrets = {house.word, *found, *plain}
+
+
+def leaks(house: House, *texts: str) -> list[str]:
+    """Which of the house's secrets the texts show."""
+    shown = " ".join(texts)
+    return sorted(each for each in house.secrets if each in shown)
