@@ -37,6 +37,7 @@ _CLASSES: dict[str, DeclineClass] = {
     "do_not_honor": "soft",
     "insufficient_funds": "insufficient_funds",
     "stolen_card": "hard",
+    "authentication_required": "action",
     "unknown_token": "hard",
 }
 
@@ -185,7 +186,7 @@ class SandboxAdapter:
                 dedupe_key=data["id"],
                 kind=str(data.get("type", "")),
                 attempt_id=about.get("attempt_id"),
-                provider_ref=about.get("page_id"),
+                provider_ref=about.get("page_id") or about.get("charge_id"),
             )
         ]
 

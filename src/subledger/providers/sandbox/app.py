@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import msgspec
@@ -19,10 +21,20 @@ from subledger.platform import ids
 from subledger.platform.db import Database, Tx, story
 from subledger.providers.sandbox import cards, store
 from subledger.providers.sandbox.hosted import HostedPages
-from subledger.providers.sandbox.journal import Asked, Journal, KeyReused, Told
+from subledger.providers.sandbox.journal import Asked, Journal, KeyReused, told
 
 MOST_BYTES = 64 * 1024
-FAULTS = {"charge_no_reply", "charge_500", "webhook_never", "webhook_twice"}
+FAULTS = {
+    *("charge_no_reply", "charge_500", "charge_html", "charge_unknown_status"),
+    *("webhook_never", "webhook_twice", "webhook_thrice"),
+}
+"""What can be made to go wrong: a charge is captured and its answer spoiled, or a webhook lost or
+sent again."""
+_KEY = re.compile(r"[A-Za-z0-9._-]{1,200}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_HTML = b"<!doctype html><title>502</title><h1>Bad gateway</h1>"
+CUT = 0
+"""In place of a status: the connection ends without an answer."""
 _METHOD = story("sandbox.add_method")
 _PAGE = story("sandbox.open_page")
 _READ = story("sandbox.read")
@@ -50,7 +62,7 @@ class SandboxApp:
         self._public_url = public_url.rstrip("/")
         self._journal = Journal(database)
         self._merchants: dict[str, UUID] = {}
-        self._hosted = HostedPages(database, self._journal)
+        self._hosted = HostedPages(database)
 
     # --- provisioning (the operator's side, not HTTP) --------------------------------------------
 
@@ -94,15 +106,22 @@ class SandboxApp:
                 await _send(send, *answer)
                 return
             tenant_id = await self._merchant(headers)
-            status, data = await self._route(scope["method"], path, tenant_id, headers, body)
-            if status == 0:
-                return  # the answer is lost on its way
+            query = scope.get("query_string", b"").decode("latin-1")
+            status, data = await self._route(
+                scope["method"], path, tenant_id=tenant_id, query=query, headers=headers, body=body
+            )
+            if status == CUT:
+                await _cut(send)
+                return
         except Refused as refused:
             status, data = refused.status, {"code": refused.code}
         except CoreError as error:
             status, data = 422, {"code": error.code, "detail": error.detail}
         except (msgspec.MsgspecError, KeyError, TypeError, ValueError):
             status, data = 400, {"code": "invalid_request"}
+        if isinstance(data, bytes):
+            await _send(send, status, {"content-type": "text/html"}, data)
+            return
         await _send(send, status, {"content-type": "application/json"}, msgspec.json.encode(data))
 
     async def _merchant(self, headers: Mapping[str, str]) -> UUID:
@@ -121,12 +140,25 @@ class SandboxApp:
         return tenant_id
 
     async def _route(
-        self, method: str, path: str, tenant_id: UUID, headers: Mapping[str, str], body: bytes
+        self,
+        method: str,
+        path: str,
+        *,
+        tenant_id: UUID,
+        query: str,
+        headers: Mapping[str, str],
+        body: bytes,
     ) -> tuple[int, Any]:
         if method == "POST":
             return await self._post(path, tenant_id, headers, msgspec.json.decode(body))
         if method == "GET" and path.startswith("/v1/attempts/"):
-            return await self._attempt(tenant_id, path[len("/v1/attempts/") :])
+            return await self._attempt(tenant_id, _key(path[len("/v1/attempts/") :]))
+        if method == "GET" and path == "/v1/charges":
+            found = parse_qs(query, max_num_fields=10).get("idempotency_key", [""])
+            return await self._charge_of(tenant_id, key=_key(found[0]))
+        if method == "GET" and path.startswith("/v1/charges/"):
+            charge_id = _id("ch", path[len("/v1/charges/") :])
+            return await self._charge_of(tenant_id, charge_id=charge_id)
         if method == "GET" and path == "/v1/journal/summary":
             return await self._summary(tenant_id)
         raise Refused(404, "not_found")
@@ -148,25 +180,46 @@ class SandboxApp:
         raise Refused(404, "not_found")
 
     async def _charge(self, tenant_id: UUID, key: str, data: Mapping[str, Any]) -> tuple[int, Any]:
-        if not 1 <= len(key) <= 255:
-            raise Refused(400, "idempotency_key_missing")
         asked = Asked(
             tenant_id=tenant_id,
-            key=key,
-            attempt_id=str(data["attempt_id"]),
-            token=str(data["token"]),
+            key=_key(key),
+            attempt_id=_key(_attempt_of(data)),
+            token=_key(data["token"]),
             amount_minor=_amount(data),
             currency=_currency(data),
         )
         try:
-            told = await self._journal.charge(asked)
+            charged = await self._journal.charge(asked)
         except KeyReused:
             raise Refused(422, "idempotency_key_reused") from None
-        if told.fault == "charge_no_reply":
-            return 0, None
-        if told.fault == "charge_500":
-            return 500, {"code": "internal_error"}
-        return 200, _charge_answer(told)
+        answer = charged.answer()
+        match charged.fault:
+            case None:
+                return 200, answer
+            case "charge_500":
+                return 500, {"code": "internal_error"}
+            case "charge_html":
+                return 200, _HTML
+            case "charge_unknown_status":
+                return 200, answer | {"status": "in_review"}
+            case _:
+                return CUT, None
+
+    async def _charge_of(
+        self, tenant_id: UUID, *, key: str | None = None, charge_id: UUID | None = None
+    ) -> tuple[int, Any]:
+        async def read(tx: Tx) -> Any:
+            if charge_id is not None:
+                row = await store.charge_of_id(tx, tenant_id, charge_id)
+            else:
+                found = await store.charges_by_key(tx, [(tenant_id, key or "")])
+                row = found.get((tenant_id, key or ""))
+            return None if row is None else told(row, await tx.now(tenant_id)).answer()
+
+        answer = await self._database.transact(_READ, read, tenants=[tenant_id])
+        if answer is None:
+            raise Refused(404, "not_found")
+        return 200, answer
 
     async def _add_method(
         self, tenant_id: UUID, key: str, data: Mapping[str, Any]
@@ -175,9 +228,10 @@ class SandboxApp:
         if not cards.known(kind):
             raise Refused(422, "unknown_test_kind")
         brand, last_four = cards.face(kind)
-        # The same request makes the same method.
-        digest = hmac.new(self._secret, f"method:{tenant_id}:{key}".encode(), hashlib.sha256)
-        method = {
+        # The same request makes the same method; one without a key always makes a new one.
+        name = _key(key) if key else str(self._database.ids.new())
+        digest = hmac.new(self._secret, f"method:{tenant_id}:{name}".encode(), hashlib.sha256)
+        method: dict[str, Any] = {
             "tenant_id": tenant_id,
             "token": f"tok_{digest.hexdigest()[:32]}",
             "kind": kind,
@@ -186,17 +240,18 @@ class SandboxApp:
             "tries": 0,
         }
 
-        async def work(tx: Tx) -> None:
+        async def work(tx: Tx) -> str:
             await store.add_methods(tx, [method])
+            found = await store.methods(tx, [(tenant_id, method["token"])])
+            return str(found[tenant_id, method["token"]].kind)
 
-        await self._database.transact(_METHOD, work, tenants=[tenant_id])
+        if await self._database.transact(_METHOD, work, tenants=[tenant_id]) != kind:
+            raise Refused(422, "idempotency_key_reused")
         return 200, {"token": method["token"], "brand": brand, "last_four": last_four}
 
     async def _open_page(self, tenant_id: UUID, data: Mapping[str, Any]) -> tuple[int, Any]:
-        return_url = str(data["return_url"])
-        if not return_url.startswith(("http://", "https://")) or len(return_url) > 2000:
-            raise Refused(422, "invalid_return_url")
-        attempt_id = str(data["attempt_id"])
+        return_url = _return_url(data)
+        attempt_id = _key(data["attempt_id"])
         token = self._page_token(tenant_id, attempt_id)
 
         async def work(tx: Tx) -> Any:
@@ -207,10 +262,10 @@ class SandboxApp:
                 "token_hash": hashlib.sha256(token.encode()).digest(),
                 "amount_minor": _amount(data),
                 "currency": _currency(data),
-                "description": str(data.get("description", ""))[:200],
+                "description": _CONTROL.sub(" ", str(data.get("description", "")))[:200],
                 "return_url": return_url,
                 "save": bool(data.get("save", True)),
-                "locale": str(data.get("locale", "en"))[:10],
+                "locale": _CONTROL.sub("", str(data.get("locale", "en")))[:10],
                 "status": "open",
                 "saved_token": None,
                 "tries": 0,
@@ -220,7 +275,8 @@ class SandboxApp:
             return await store.page_of_attempt(tx, tenant_id, attempt_id)
 
         page = await self._database.transact(_PAGE, work, tenants=[tenant_id])
-        if (page.amount_minor, page.currency) != (_amount(data), _currency(data)):
+        given = (page.amount_minor, page.currency, page.return_url)
+        if given != (_amount(data), _currency(data), return_url):
             raise Refused(422, "idempotency_key_reused")
         return 200, await self._state(tenant_id, attempt_id)
 
@@ -229,11 +285,7 @@ class SandboxApp:
         return digest.hexdigest()
 
     async def _expire(self, tenant_id: UUID, page_text: str) -> tuple[int, Any]:
-        try:
-            page_id = ids.parse("page", page_text)
-        except ids.InvalidId:
-            raise Refused(404, "not_found") from None
-        attempt_id = await self._hosted.expire(tenant_id, page_id)
+        attempt_id = await self._hosted.expire(tenant_id, _id("page", page_text))
         if attempt_id is None:
             raise Refused(404, "not_found")
         return 200, await self._state(tenant_id, attempt_id)
@@ -250,9 +302,11 @@ class SandboxApp:
         async def read(tx: Tx) -> Any:
             charges = await store.charges_of(tx, tenant_id, attempt_id)
             page = await store.page_of_attempt(tx, tenant_id, attempt_id)
-            captured = next((row for row in charges if row.status == "succeeded"), None)
+            now = await tx.now(tenant_id)
+            known = [told(row, now) for row in charges]
+            captured = next((each for each in known if each.status == "succeeded"), None)
             if captured is not None:
-                answer = _row_answer(captured)
+                answer = captured.answer()
                 if page is not None and page.saved_token:
                     found = await store.methods(tx, [(tenant_id, page.saved_token)])
                     method = found[tenant_id, page.saved_token]
@@ -268,7 +322,7 @@ class SandboxApp:
                     "status": "requires_action" if page.status == "open" else page.status,
                     "url": f"{self._public_url}/pay/{self._page_token(tenant_id, attempt_id)}",
                 }
-            return _row_answer(charges[-1]) if charges else None
+            return known[-1].answer() if known else None
 
         return await self._database.transact(_READ, read, tenants=[tenant_id])
 
@@ -308,24 +362,36 @@ def _currency(data: Mapping[str, Any]) -> str:
     return currency
 
 
-def _charge_answer(told: Told) -> dict[str, Any]:
-    return {
-        "id": told.charge_id,
-        "status": told.status,
-        "code": told.code,
-        "amount_minor": told.amount_minor,
-        "at": told.at,
-    }
+def _key(value: Any) -> str:
+    """A short text of letters, digits, dot, dash, underscore: keys, tokens, ids of attempts.
+
+    Strict, because charges of many merchants share a transaction: one bad text would fail all.
+    """
+    if not isinstance(value, str) or _KEY.fullmatch(value) is None:
+        raise Refused(400, "invalid_key")
+    return value
 
 
-def _row_answer(row: Any) -> dict[str, Any]:
-    return {
-        "id": ids.text("ch", row.id),
-        "status": row.status,
-        "code": row.code,
-        "amount_minor": row.amount_minor,
-        "at": row.at.isoformat(),
-    }
+def _attempt_of(data: Mapping[str, Any]) -> Any:
+    """The attempt's id, given by itself or in the metadata."""
+    return data["attempt_id"] if "attempt_id" in data else data["metadata"]["attempt_id"]
+
+
+def _id(prefix: str, value: str) -> UUID:
+    try:
+        return ids.parse(prefix, value)
+    except ids.InvalidId:
+        raise Refused(404, "not_found") from None
+
+
+def _return_url(data: Mapping[str, Any]) -> str:
+    value = data["return_url"]
+    if not isinstance(value, str) or len(value) > 2000 or _CONTROL.search(value):
+        raise Refused(422, "invalid_return_url")
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise Refused(422, "invalid_return_url")
+    return value
 
 
 async def _body(receive: Any) -> bytes:
@@ -340,6 +406,12 @@ async def _body(receive: Any) -> bytes:
         if size > MOST_BYTES:
             raise Refused(413, "body_too_large")
     return b"".join(parts)
+
+
+async def _cut(send: Send) -> None:
+    """Begin an answer and never end it: the server then closes the connection."""
+    headers = [(b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
 
 
 async def _send(send: Send, status: int, headers: Mapping[str, str], body: bytes) -> None:

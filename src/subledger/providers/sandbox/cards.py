@@ -10,6 +10,10 @@ from dataclasses import dataclass
 
 _COUNTED = re.compile(r"^(insufficient_funds|soft_after|hard_after):([1-9][0-9]?)$")
 
+SETTLES_AFTER_S = 3600
+LOST = "lost"
+"""Code of a charge that never reached the journal: neither captured nor answered."""
+
 KINDS = {
     "visa_ok": ("visa", "4242"),
     "mastercard_ok": ("mastercard", "4444"),
@@ -20,6 +24,9 @@ KINDS = {
     "hard_after": ("visa", "0127"),
     "timeout": ("visa", "3001"),
     "timeout_lost": ("visa", "3002"),
+    "pending_ok": ("visa", "3003"),
+    "pending_decline": ("visa", "3004"),
+    "requires_action": ("visa", "3155"),
 }
 
 CARDS = {
@@ -34,11 +41,15 @@ CARDS = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the bank says: ``code`` is ``ok`` or why not; ``reply`` false loses the answer."""
+    """What the bank says: ``code`` is ``ok`` or why not; ``reply`` false loses the answer.
+
+    With ``settles_after_s`` the bank says so only then (tenant's clock); until then it processes.
+    """
 
     captured: bool
     code: str
     reply: bool = True
+    settles_after_s: int = 0
 
 
 def known(kind: str) -> bool:
@@ -73,5 +84,8 @@ def judge(kind: str, tries: int) -> Verdict:
         "hard_decline": Verdict(False, "stolen_card"),
         "insufficient_funds": Verdict(False, "insufficient_funds"),
         "timeout": Verdict(True, "ok", reply=False),
-        "timeout_lost": Verdict(False, "lost", reply=False),
+        "timeout_lost": Verdict(False, LOST, reply=False),
+        "pending_ok": Verdict(True, "ok", settles_after_s=SETTLES_AFTER_S),
+        "pending_decline": Verdict(False, "do_not_honor", settles_after_s=SETTLES_AFTER_S),
+        "requires_action": Verdict(False, "authentication_required"),
     }.get(kind, Verdict(True, "ok"))

@@ -9,20 +9,19 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
-import msgspec
-
-from subledger.core.states import DUE_RANK
 from subledger.platform import ids
 from subledger.platform.db import Database, Tx, story
-from subledger.platform.due import Due
 from subledger.providers.sandbox import cards, store, texts
-from subledger.providers.sandbox.journal import Asked, Journal
+from subledger.providers.sandbox.callbacks import Owed, owe
+from subledger.providers.sandbox.journal import Asked, charge_all
 
 _READ = story("sandbox.read_page")
-_BEGIN = story("sandbox.begin_page_try")
-_END = story("sandbox.end_page_try")
+_TRY = story("sandbox.try_page")
 _EXPIRE = story("sandbox.expire_page")
 MOST_TRIES = 20
+_DECLINED = "The bank declined the payment. Try another card."
+_NO_TEST_CARD = "This is not one of the test cards. Never enter a real card here."
+_TOO_MANY = "Too many tries. Ask the shop for a new page."
 
 Answer = tuple[int, Mapping[str, str], bytes]
 
@@ -30,52 +29,63 @@ Answer = tuple[int, Mapping[str, str], bytes]
 class HostedPages:
     """Pages by their unguessable token."""
 
-    def __init__(self, database: Database, journal: Journal) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._journal = journal
 
     async def answer(
         self, method: str, token: str, query: bytes, headers: Mapping[str, str], body: bytes
     ) -> Answer:
         """The page, the result of a try, or why there is none."""
-        digest = hashlib.sha256(token.encode()).digest()
+        page = await self._page(hashlib.sha256(token.encode()).digest())
         asked = parse_qs(query.decode("latin-1"), max_num_fields=10)
         language = texts.choose(
-            next(iter(asked.get("lang", [])), None), headers.get("accept-language"), "en"
+            _first(asked, "lang"),
+            headers.get("accept-language"),
+            "en" if page is None else page.locale,
         )
-        async with self._database.transaction(_READ) as tx:
-            tenant = await store.page_tenant(tx, digest)
-            page = None
-            if tenant is not None:
-                await tx.use_tenants([tenant])
-                page = await store.page_of_token(tx, tenant, digest)
         if page is None:
             return _html(404, language, _notice(language, "There is no such page", None))
         if method != "POST" or page.status != "open":
             return self._show(page, language)
         form = parse_qs(body.decode("utf-8", "replace"), max_num_fields=20)
-        number = "".join(next(iter(form.get("card_number", [""]))).split())
+        number = "".join(_first(form, "card_number").split())
         if number not in cards.CARDS:
-            return self._show(
-                page,
-                language,
-                error="This is not one of the test cards. Never enter a real card here.",
-            )
-        page, paid = await self._pay(page, number, keep=page.save and "keep" in form)
-        if paid or page.status != "open":
-            return 303, {"location": "?lang=" + language}, b""
-        return self._show(page, language, error="The bank declined the payment. Try another card.")
+            return self._show(page, language, error=_NO_TEST_CARD)
+        page = await self._try(
+            page, number, keep=page.save and "keep" in form, seen=_first(form, "try")
+        )
+        if page.status != "open":
+            # Told by a page of its own, so that "reload" does not pay again.
+            return 303, {"location": f"?lang={language}", "cache-control": "no-store"}, b""
+        error = _DECLINED if page.tries < MOST_TRIES else _TOO_MANY
+        return self._show(page, language, error=error)
 
-    async def _pay(self, page: Any, number: str, *, keep: bool) -> tuple[Any, bool]:
-        """One try: the method and the try's number first, then the charge under that number, then
-        what it means for the page. A double submit repeats the same try or finds the page paid."""
+    async def _page(self, digest: bytes) -> Any:
+        async with self._database.transaction(_READ) as tx:
+            tenant = await store.page_tenant(tx, digest)
+            if tenant is None:
+                return None
+            await tx.use_tenants([tenant])
+            return await store.page_of_token(tx, tenant, digest)
+
+    async def _try(self, page: Any, number: str, *, keep: bool, seen: str) -> Any:
+        """One try, in one transaction under the page's lock: the method, the charge, what it means
+        for the page, the webhook. So a page that was expired never captures, and a capture is
+        never without its webhook. Returns the page as it is then.
+
+        ``seen`` is the number of tries that the payer's form knew of; a form that was sent twice
+        is one try.
+        """
         kind, _ = cards.CARDS[number]
         brand, last_four = cards.face(kind)
         token = f"tok_{hashlib.sha256(f'{page.id}:{kind}'.encode()).hexdigest()[:32]}"
 
-        async def begin(tx: Tx) -> Any:
+        async def work(tx: Tx) -> Any:
             current = await store.lock_page(tx, page.tenant_id, page.id)
             assert current is not None
+            stale = seen != "" and seen != str(current.tries)
+            if current.status != "open" or current.tries >= MOST_TRIES or stale:
+                return current
             method = {
                 "tenant_id": page.tenant_id,
                 "token": token,
@@ -85,14 +95,7 @@ class HostedPages:
                 "tries": 0,
             }
             await store.add_methods(tx, [method])
-            return current
-
-        current = await self._database.transact(_BEGIN, begin, tenants=[page.tenant_id])
-        if current.status != "open" or current.tries >= MOST_TRIES:
-            return current, False
-        # The try's number is the key, so that two submits of one try are one charge.
-        told = await self._journal.charge(
-            Asked(
+            asked = Asked(
                 tenant_id=page.tenant_id,
                 key=f"{ids.text('page', page.id)}:{current.tries}",
                 attempt_id=page.attempt_id,
@@ -100,59 +103,43 @@ class HostedPages:
                 amount_minor=page.amount_minor,
                 currency=page.currency,
             )
-        )
-        captured = told.status == "succeeded"
-
-        async def end(tx: Tx) -> Any:
-            row = await store.lock_page(tx, page.tenant_id, page.id)
-            assert row is not None
-            # Captured money completes the page whatever it has become meanwhile, and is told.
-            news = captured and row.status != "completed"
-            if news or (row.status == "open" and row.tries == current.tries):
-                await store.set_pages(
-                    tx,
-                    [
-                        {
-                            "tenant_id": page.tenant_id,
-                            "id": page.id,
-                            "tries": row.tries + 1,
-                            "status": "completed" if captured else "open",
-                            "saved_token": token if captured and keep else None,
-                        }
-                    ],
-                )
-            if news:
-                await call_back(tx, row, "page.completed")
+            answers = await charge_all(tx, [asked], faulty=False)
+            _, told = answers[asked.tenant_id, asked.key]
+            captured = told.status == "succeeded"
+            changed = {
+                "tenant_id": page.tenant_id,
+                "id": page.id,
+                "tries": current.tries + 1,
+                "status": "completed" if captured else "open",
+                "saved_token": token if captured and keep else None,
+            }
+            await store.set_pages(tx, [changed])
+            if captured:
+                await _tell(tx, current, "page.completed")
             return await store.lock_page(tx, page.tenant_id, page.id)
 
-        return await self._database.transact(_END, end, tenants=[page.tenant_id]), captured
+        return await self._database.transact(_TRY, work, tenants=[page.tenant_id])
 
     async def expire(self, tenant_id: UUID, page_id: UUID) -> str | None:
-        """Close a page that is open; returns its attempt, None if there is no such page."""
+        """Close a page that is open; returns its attempt, None if there is no such page.
+
+        Afterwards it never captures.
+        """
 
         async def work(tx: Tx) -> str | None:
             row = await store.lock_page(tx, tenant_id, page_id)
             if row is None:
                 return None
-            # A capture may be on its way to this page: the journal decides, not the page.
-            captured = any(
-                each.status == "succeeded"
-                for each in await store.charges_of(tx, tenant_id, row.attempt_id)
-            )
             if row.status == "open":
-                status = "completed" if captured else "expired"
-                await store.set_pages(
-                    tx,
-                    [
-                        {
-                            "tenant_id": tenant_id,
-                            "id": page_id,
-                            "tries": MOST_TRIES,
-                            "status": status,
-                            "saved_token": row.saved_token,
-                        }
-                    ],
-                )
+                changed = {
+                    "tenant_id": tenant_id,
+                    "id": page_id,
+                    "tries": row.tries,
+                    "status": "expired",
+                    "saved_token": None,
+                }
+                await store.set_pages(tx, [changed])
+                await _tell(tx, row, "page.expired")
             return str(row.attempt_id)
 
         return await self._database.transact(_EXPIRE, work, tenants=[tenant_id])
@@ -167,41 +154,16 @@ class HostedPages:
         return _html(200 if error is None else 422, language, _form(page, language, error))
 
 
-async def call_back(tx: Tx, page: Any, kind: str) -> None:
+async def _tell(tx: Tx, page: Any, kind: str) -> None:
     """Owe the merchant a webhook about a page, due now by the tenant's clock."""
+    data = {"attempt_id": page.attempt_id, "page_id": ids.text("page", page.id)}
     at = await tx.now(page.tenant_id)
-    fault = await store.take_webhook_fault(tx, page.tenant_id)
-    if fault == "webhook_never":
-        return
-    for _ in range(2 if fault == "webhook_twice" else 1):
-        callback = tx.ids.new()
-        body = {
-            "id": ids.text("cb", callback),
-            "type": kind,
-            "data": {"attempt_id": page.attempt_id, "page_id": ids.text("page", page.id)},
-        }
-        row = {
-            "tenant_id": page.tenant_id,
-            "id": callback,
-            "state": "waiting",
-            "tries": 0,
-            "body": msgspec.json.encode(body).decode(),
-            "created_at": at,
-        }
-        await store.add_callbacks(tx, [row])
-        await store.due.put(
-            tx,
-            [
-                Due(
-                    tenant_id=page.tenant_id,
-                    kind=store.CALLBACK,
-                    id=callback,
-                    account_id=page.id,
-                    due_at=at,
-                    rank=DUE_RANK[store.CALLBACK],
-                )
-            ],
-        )
+    await owe(tx, [Owed(page.tenant_id, kind, page.id, data, at)])
+
+
+def _first(form: Mapping[str, list[str]], name: str) -> str:
+    """The first value of a field, empty if it was not sent."""
+    return next(iter(form.get(name, ())), "")
 
 
 _STYLE = """
@@ -248,6 +210,7 @@ def _form(page: Any, language: str, error: str | None) -> str:
     return f"""{_switch(language)}<h1>{escape(page.description or say("Payment"))}</h1>
 <div class="sum">{escape(total)}</div>
 <form method="post" action="?lang={language}">
+<input type="hidden" name="try" value="{page.tries}">
 <label for="card_number">{escape(say("Card number"))}</label>
 <input type="text" id="card_number" name="card_number" inputmode="numeric" autocomplete="off"
  maxlength="23" required autofocus placeholder="4242 4242 4242 4242">{kept}{problem}

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +15,13 @@ from sqlalchemy import Row
 from subledger.platform import ids
 from subledger.platform.db import Database, Tx, story
 from subledger.providers.sandbox import cards, store
+from subledger.providers.sandbox.callbacks import Owed, owe
 
 _CHARGE = story("sandbox.charge")
 MOST = 200
+MOST_RACES = 5
+
+Key = tuple[UUID, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +42,39 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What became of it. ``fault`` is how the answer goes wrong on its way, if it does."""
+    """What became of it: ``succeeded``, ``declined``, or ``processing`` until the bank decides.
 
+    ``fault`` is how the answer goes wrong on its way, if it does.
+    """
+
+    charge_id: UUID
+    attempt_id: str
     status: str
     code: str
-    charge_id: str
     amount_minor: int
-    at: str
+    currency: str
+    at: datetime
     fault: str | None = None
+
+    def answer(self) -> dict[str, Any]:
+        """As the interface says it."""
+        return {
+            "id": ids.text("ch", self.charge_id),
+            "attempt_id": self.attempt_id,
+            "status": self.status,
+            "code": self.code,
+            "amount_minor": self.amount_minor,
+            "currency": self.currency,
+            "at": self.at.isoformat(),
+        }
 
 
 class KeyReused(Exception):
     """The idempotency key belongs to a charge with other input."""
+
+
+class Raced(Exception):
+    """Another transaction charged one of the keys first: look again."""
 
 
 class Journal:
@@ -87,12 +113,7 @@ class Journal:
         for asked, _ in batch:
             first.setdefault((asked.tenant_id, asked.key), asked)
 
-        async def work(tx: Tx) -> dict[tuple[UUID, str], tuple[bytes, Told]]:
-            return await _charge(tx, list(first.values()))
-
-        told = await self._database.transact(
-            _CHARGE, work, tenants={asked.tenant_id for asked, _ in batch}
-        )
+        told = await self._charge(list(first.values()))
         for asked, future in batch:
             given, answer = told[asked.tenant_id, asked.key]
             if future.done():
@@ -102,58 +123,80 @@ class Journal:
             else:
                 future.set_result(answer)
 
+    async def _charge(self, asked: Sequence[Asked]) -> dict[Key, tuple[bytes, Told]]:
+        async def work(tx: Tx) -> dict[Key, tuple[bytes, Told]]:
+            return await charge_all(tx, asked, faulty=True)
 
-async def _charge(tx: Tx, asked: Sequence[Asked]) -> dict[tuple[UUID, str], tuple[bytes, Told]]:
-    keys = [(each.tenant_id, each.key) for each in asked]
-    known = await store.charges_by_key(tx, keys)
-    told = {key: (bytes(row.request_hash), _told(row)) for key, row in known.items()}
-    fresh = [each for each in asked if (each.tenant_id, each.key) not in told]
-    if not fresh:
-        return told
-    tokens = list(dict.fromkeys((each.tenant_id, each.token) for each in fresh))
-    methods = await store.methods(tx, tokens)
-    counted = [key for key, row in methods.items() if cards.is_counted(row.kind)]
+        tenants = {each.tenant_id for each in asked}
+        for _ in range(MOST_RACES):
+            try:
+                return await self._database.transact(_CHARGE, work, tenants=tenants)
+            except Raced:
+                continue
+        raise Raced
+
+
+async def charge_all(
+    tx: Tx, asked: Sequence[Asked], *, faulty: bool
+) -> dict[Key, tuple[bytes, Told]]:
+    """Charge what was not charged before; the input's hash and the answer of every key.
+
+    ``faulty`` lets the tenant's fault settings spoil the answers. Raises Raced if another
+    transaction charged one of the keys at the same time: nothing of this one may be kept then.
+    """
+    known = await store.charges_by_key(tx, [(each.tenant_id, each.key) for each in asked])
+    clocks = {}
+    if known:
+        clocks = dict(await tx.clocks({row.tenant_id for row in known.values()}))
+    answers = {
+        key: (bytes(row.request_hash), told(row, clocks[key[0]])) for key, row in known.items()
+    }
+    fresh = [each for each in asked if (each.tenant_id, each.key) not in answers]
+    if fresh:
+        answers |= await _charge_fresh(tx, fresh, faulty=faulty)
+    return answers
+
+
+async def _charge_fresh(
+    tx: Tx, fresh: Sequence[Asked], *, faulty: bool
+) -> dict[Key, tuple[bytes, Told]]:
+    methods = await store.methods(
+        tx, list(dict.fromkeys((each.tenant_id, each.token) for each in fresh))
+    )
+    counted = sorted(key for key, row in methods.items() if cards.is_counted(row.kind))
     if counted:
         methods |= await store.methods(tx, counted, lock=True)
     clocks = await tx.clocks({each.tenant_id for each in fresh})
     wanted: dict[UUID, int] = {}
     for each in fresh:
         wanted[each.tenant_id] = wanted.get(each.tenant_id, 0) + 1
-    faults = await store.take_faults(tx, wanted)
+    faults = await store.take_faults(tx, wanted, prefix="charge_") if faulty else {}
 
     tries = {key: row.tries for key, row in methods.items()}
-    rows = []
+    answers, rows, later = {}, [], []
     for each in fresh:
-        method = methods.get((each.tenant_id, each.token))
-        verdict = _judge(method, tries)
-        fault = None if verdict.reply else "charge_no_reply"
-        if faults.get(each.tenant_id):
-            fault = faults[each.tenant_id].pop()
-        row = {
-            "tenant_id": each.tenant_id,
-            "idempotency_key": each.key,
-            "id": tx.ids.new(),
-            "attempt_id": each.attempt_id,
-            "token": each.token,
-            "amount_minor": each.amount_minor,
-            "currency": each.currency,
-            "status": "succeeded" if verdict.captured else "declined",
-            "code": verdict.code,
-            "request_hash": each.hash(),
-            "at": clocks[each.tenant_id],
-        }
-        if verdict.code != "lost":
+        now = clocks[each.tenant_id]
+        verdict = _judge(methods.get((each.tenant_id, each.token)), tries)
+        spent = faults.get(each.tenant_id)
+        fault = spent.pop() if spent else None
+        row = _row(each, verdict, charge_id=tx.ids.new(), now=now)
+        if verdict.code != cards.LOST:
             rows.append(row)
-        told[each.tenant_id, each.key] = (each.hash(), _told(row, fault))
-    await store.add_charges(tx, rows)
+        if row["settles_at"] is not None:
+            later.append(row)
+        if not verdict.reply:
+            fault = "charge_no_reply"
+        answers[each.tenant_id, each.key] = (row["request_hash"], told(row, now, fault))
+    if await store.add_charges(tx, rows) < len(rows):
+        raise Raced
     await store.count_tries(
-        tx,
-        [{"tenant_id": key[0], "token": key[1], "tries": tries[key]} for key in counted],
+        tx, [{"tenant_id": key[0], "token": key[1], "tries": tries[key]} for key in counted]
     )
-    return told
+    await owe(tx, [_settled(row) for row in later])
+    return answers
 
 
-def _judge(method: Row[Any] | None, tries: dict[tuple[UUID, str], int]) -> cards.Verdict:
+def _judge(method: Row[Any] | None, tries: dict[Key, int]) -> cards.Verdict:
     if method is None:
         return cards.Verdict(captured=False, code="unknown_token")
     key = (method.tenant_id, method.token)
@@ -162,13 +205,46 @@ def _judge(method: Row[Any] | None, tries: dict[tuple[UUID, str], int]) -> cards
     return verdict
 
 
-def _told(row: Row[Any] | Mapping[str, Any], fault: str | None = None) -> Told:
+def _row(asked: Asked, verdict: cards.Verdict, *, charge_id: UUID, now: datetime) -> dict[str, Any]:
+    after = verdict.settles_after_s
+    return {
+        "tenant_id": asked.tenant_id,
+        "idempotency_key": asked.key,
+        "id": charge_id,
+        "attempt_id": asked.attempt_id,
+        "token": asked.token,
+        "amount_minor": asked.amount_minor,
+        "currency": asked.currency,
+        "status": "succeeded" if verdict.captured else "declined",
+        "code": verdict.code,
+        "request_hash": asked.hash(),
+        "at": now,
+        "settles_at": now + timedelta(seconds=after) if after else None,
+    }
+
+
+def _settled(row: Mapping[str, Any]) -> Owed:
+    """The webhook of a charge that the bank decides later."""
+    kind = "charge.succeeded" if row["status"] == "succeeded" else "charge.failed"
+    data = {"attempt_id": row["attempt_id"], "charge_id": ids.text("ch", row["id"])}
+    return Owed(row["tenant_id"], kind, row["id"], data, row["settles_at"])
+
+
+def told(row: Row[Any] | Mapping[str, Any], now: datetime, fault: str | None = None) -> Told:
+    """A row of the journal as it is told at ``now`` of the tenant's clock.
+
+    The verdict of a pending charge stands in its row from the start, so that the journal is only
+    ever added to; it is told from ``settles_at`` on.
+    """
     values = row if isinstance(row, Mapping) else row._mapping
+    pending = values["settles_at"] is not None and values["settles_at"] > now
     return Told(
-        status=values["status"],
-        code=values["code"],
-        charge_id=ids.text("ch", values["id"]),
+        charge_id=values["id"],
+        attempt_id=values["attempt_id"],
+        status="processing" if pending else values["status"],
+        code="processing" if pending else values["code"],
         amount_minor=values["amount_minor"],
-        at=values["at"].isoformat(),
+        currency=values["currency"],
+        at=values["at"] if pending or values["settles_at"] is None else values["settles_at"],
         fault=fault,
     )

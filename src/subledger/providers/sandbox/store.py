@@ -42,15 +42,25 @@ _LOCK_METHODS = sql(
     " USING (tenant_id, token) ORDER BY m.tenant_id, m.token FOR NO KEY UPDATE OF m"
 )
 _TRIED = Update(tables.methods, keys=["tenant_id", "token"], sets=["tries"])
-_ADD_CHARGES = Insert(tables.charges, [c.name for c in tables.charges.c])
-_CHARGE = "c.tenant_id, c.idempotency_key, c.id, c.attempt_id, c.token, c.amount_minor, c.currency"
+_ADD_CHARGES = Insert(
+    tables.charges,
+    [c.name for c in tables.charges.c],
+    conflict="(tenant_id, idempotency_key) DO NOTHING",
+)
+_CHARGE = (
+    "c.tenant_id, c.idempotency_key, c.id, c.attempt_id, c.token, c.amount_minor, c.currency,"
+    " c.status, c.code, c.request_hash, c.at, c.settles_at"
+)
 _CHARGES_BY_KEY = sql(
-    f"SELECT {_CHARGE}, c.status, c.code, c.request_hash, c.at FROM sandbox.charges c"
+    f"SELECT {_CHARGE} FROM sandbox.charges c"
     " JOIN unnest(CAST(:tenants AS uuid[]), CAST(:keys AS text[])) AS w(tenant_id, idempotency_key)"
     " USING (tenant_id, idempotency_key)"
 )
+_CHARGE_OF_ID = sql(
+    f"SELECT {_CHARGE} FROM sandbox.charges c WHERE c.tenant_id = :tenant AND c.id = :id"
+)
 _CHARGES_OF = sql(
-    f"SELECT {_CHARGE}, c.status, c.code, c.request_hash, c.at FROM sandbox.charges c"
+    f"SELECT {_CHARGE} FROM sandbox.charges c"
     " WHERE c.tenant_id = :tenant AND c.attempt_id = :attempt ORDER BY c.at, c.id"
 )
 _ADD_PAGES = Insert(
@@ -103,7 +113,8 @@ _ADD_FAULT = Insert(
 )
 _FAULTS = sql(
     "SELECT tenant_id, mode, remaining FROM sandbox.faults"
-    " WHERE tenant_id = ANY (CAST(:tenants AS uuid[])) AND remaining > 0"
+    " WHERE tenant_id = ANY (CAST(:tenants AS uuid[])) AND starts_with(mode, :prefix)"
+    " AND remaining > 0"
     " ORDER BY tenant_id, mode FOR NO KEY UPDATE"
 )
 _SET_FAULTS = Update(tables.faults, keys=["tenant_id", "mode"], sets=["remaining"])
@@ -111,6 +122,7 @@ _SUMMARY = sql(
     "SELECT currency, sum(amount_minor)::bigint AS captured_minor, count(*) AS captures,"
     " count(*) - count(DISTINCT attempt_id) AS doubles"
     " FROM sandbox.charges WHERE tenant_id = :tenant AND status = 'succeeded'"
+    " AND (settles_at IS NULL OR settles_at <= :now)"
     " GROUP BY currency ORDER BY currency"
 )
 
@@ -158,9 +170,9 @@ async def count_tries(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     await _TRIED(tx, rows)
 
 
-async def add_charges(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the journal; the database refuses a second charge under one key."""
-    await _ADD_CHARGES(tx, rows)
+async def add_charges(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Write the journal, one charge per key; fewer rows than given: another was first."""
+    return await _ADD_CHARGES(tx, rows)
 
 
 async def charges_by_key(
@@ -170,6 +182,11 @@ async def charges_by_key(
         _CHARGES_BY_KEY, tenants=[tenant for tenant, _ in keys], keys=[key for _, key in keys]
     )
     return {(row.tenant_id, row.idempotency_key): row for row in rows}
+
+
+async def charge_of_id(tx: Tx, tenant: UUID, charge_id: UUID) -> Row[Any] | None:
+    rows = await tx.rows(_CHARGE_OF_ID, tenant=tenant, id=charge_id)
+    return rows[0] if rows else None
 
 
 async def charges_of(tx: Tx, tenant: UUID, attempt: str) -> Sequence[Row[Any]]:
@@ -228,13 +245,17 @@ async def set_fault(tx: Tx, tenant: UUID, mode: str, remaining: int) -> None:
     await _ADD_FAULT(tx, [{"tenant_id": tenant, "mode": mode, "remaining": remaining}])
 
 
-async def take_faults(tx: Tx, wanted: Mapping[UUID, int]) -> dict[UUID, list[str]]:
-    """The fault of each of the next ``wanted`` charges of a tenant, while any remain."""
+async def take_faults(tx: Tx, wanted: Mapping[UUID, int], *, prefix: str) -> dict[UUID, list[str]]:
+    """The fault of each of the next ``wanted`` charges or webhooks of a tenant, while any remain.
+
+    ``prefix`` says which: ``charge_`` or ``webhook_``. Of several modes the first by name is
+    spent first.
+    """
     taken: dict[UUID, list[str]] = {}
     spent = []
-    for row in await tx.rows(_FAULTS, tenants=list(wanted)):
-        n = min(row.remaining, wanted[row.tenant_id])
-        if n and row.tenant_id not in taken and row.mode.startswith("charge_"):
+    for row in await tx.rows(_FAULTS, tenants=sorted(wanted), prefix=prefix):
+        if row.tenant_id not in taken:
+            n = min(row.remaining, wanted[row.tenant_id])
             taken[row.tenant_id] = [row.mode] * n
             spent.append(
                 {"tenant_id": row.tenant_id, "mode": row.mode, "remaining": row.remaining - n}
@@ -243,17 +264,6 @@ async def take_faults(tx: Tx, wanted: Mapping[UUID, int]) -> dict[UUID, list[str
     return taken
 
 
-async def take_webhook_fault(tx: Tx, tenant: UUID) -> str | None:
-    """One webhook fault of a tenant (``webhook_never``, ``webhook_twice``), if any remains."""
-    for row in await tx.rows(_FAULTS, tenants=[tenant]):
-        if row.mode.startswith("webhook_"):
-            await _SET_FAULTS(
-                tx, [{"tenant_id": tenant, "mode": row.mode, "remaining": row.remaining - 1}]
-            )
-            return str(row.mode)
-    return None
-
-
 async def summary(tx: Tx, tenant: UUID) -> Sequence[Row[Any]]:
     """Captured money by currency, as the journal says, and captures beyond one per attempt."""
-    return await tx.rows(_SUMMARY, tenant=tenant)
+    return await tx.rows(_SUMMARY, tenant=tenant, now=await tx.now(tenant))

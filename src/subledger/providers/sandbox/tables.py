@@ -52,6 +52,7 @@ charges = Table(
     Column("code", Text, nullable=False),
     Column("request_hash", LargeBinary, nullable=False),
     Column("at", _when, nullable=False),
+    Column("settles_at", _when),
 )
 pages = Table(
     "pages",

@@ -31,13 +31,27 @@ def catalogue(language: str) -> NullTranslations:
     return Translations(compiled)
 
 
-def choose(asked: str | None, accepted: str | None, otherwise: str) -> str:
+def choose(asked: str, accepted: str | None, otherwise: str) -> str:
     """The language of a page: the reader's choice, then the browser's, then the merchant's."""
-    for candidate in (asked, *(part for part in (accepted or "").split(",")), otherwise):
-        tag = (candidate or "").split(";")[0].strip().lower()[:2]
+    for candidate in (asked, *_by_weight(accepted or ""), otherwise):
+        tag = candidate.strip().lower()[:2]
         if tag in LANGUAGES:
             return tag
-    return "en"
+    return LANGUAGES[0]
+
+
+def _by_weight(accepted: str) -> list[str]:
+    """The languages of an Accept-Language header, the best first; ``q=0`` is a refusal."""
+    found = []
+    for part in accepted.split(",")[:20]:
+        tag, _, weight = part.partition(";")
+        try:
+            q = float(weight.strip().removeprefix("q=") or 1)
+        except ValueError:
+            q = 0.0
+        if q > 0:
+            found.append((-q, tag))
+    return [tag for _, tag in sorted(found, key=lambda each: each[0])]
 
 
 def amount(amount_minor: int, currency: str, language: str) -> str:
