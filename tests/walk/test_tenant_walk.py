@@ -251,10 +251,12 @@ def judge(case: Case, answer: httpx.Response, theirs: House) -> list[str]:
     if case.whose == _DELETED and case.operation.path.startswith("/v1/payment-methods/{"):
         # Detached methods stay readable, as their payments do; they cannot be used.
         allowed |= case.operation.method == "get" and told.get("status") == "detached"
+        # Detaching once more changes nothing.
+        allowed |= case.operation.method == "delete" and status == 204
         allowed |= told.get("code") == "payment_method_not_active"
     if case.whose == _DELETED and case.where == "body payment_method_id":
         allowed |= told.get("code") == "payment_method_not_active"
-    if case.operation.path == "/v1/payments" and place == "query":
+    if case.operation.path == "/v1/payments" and case.where == "query invoice_id":
         # Payments cannot tell an unknown invoice from an unpaid one: an empty list.
         allowed |= status == 200 and told["data"] == []
     if not allowed:
@@ -375,7 +377,7 @@ async def test_no_id_leads_into_another_tenant(
                 wrong += judge(case, await _send(case, ours, Prefer="wait=2"), theirs)
                 walked_cases += 1
         await theirs.shop.pump.quiet()
-        assert wrong == []
+        assert not wrong, "\n".join(wrong)
         assert walked_cases >= 60
         after = await _fingerprint(connection, theirs.shop.tenant_id)
         assert {name for name in after if after[name] != before[name]} == set()
@@ -418,9 +420,7 @@ async def test_nobody_else_has_access(houses: tuple[House, House], whose: str) -
                 "allowed": False, "reason": "unknown_customer", "valid_until": None,
             }  # fmt: skip
             assert leaks(theirs, answer.text, str(answer.headers)) == []
-    unsold = await ours.shop.raw(
-        "GET", f"/v1/access/{ours.ids['cus']}/{theirs.texts['resource']}"
-    )
+    unsold = await ours.shop.raw("GET", f"/v1/access/{ours.ids['cus']}/{theirs.texts['resource']}")
     assert (unsold.json()["allowed"], leaks(theirs, unsold.text)) == (False, [])
 
 
@@ -462,8 +462,6 @@ async def test_a_key_that_may_read_writes_nothing(
     ours, _ = houses
     reader = await ours.shop.post("/v1/api-keys", {"name": "reader", "role": "read"})
     for operation in walked:
-        answer = await _send(
-            _plain(operation, ours), ours, authorization=f"Bearer {reader['key']}"
-        )
+        answer = await _send(_plain(operation, ours), ours, authorization=f"Bearer {reader['key']}")
         expected = 200 if operation.method == "get" else 403
         assert answer.status_code == expected, f"{operation.name}: {answer.text}"

@@ -34,3 +34,7 @@ class Checkouts(Protocol):
     ) -> Sequence[CollectionState]:
         """The state of the newest payment of each invoice, in the order asked."""
         ...
+
+    async def chargeable(self, call: Call, customer_id: UUID, method_id: UUID) -> bool:
+        """True if the customer has saved this payment method and it can be charged."""
+        ...

@@ -8,9 +8,10 @@ from uuid import UUID
 from subledger.contracts.calls import Call
 from subledger.contracts.checkouts import CollectionState
 from subledger.platform.db import Database, Tx, story
-from subledger.services.payments.store import payments
+from subledger.services.payments.store import methods, payments
 
 _READ = story("payments.read_collections")
+_READ_METHOD = story("payments.read_chargeable")
 
 
 class Checkouts:
@@ -44,3 +45,13 @@ class Checkouts:
             return states
 
         return await self._database.transact(_READ, read, tenants=[call.tenant_id])
+
+    async def chargeable(self, call: Call, customer_id: UUID, method_id: UUID) -> bool:
+        """True if the method is an active one of the customer."""
+        key = (call.tenant_id, method_id)
+
+        async def read(tx: Tx) -> bool:
+            row = (await methods.methods(tx, [key])).get(key)
+            return row is not None and row.customer_id == customer_id and row.status == "active"
+
+        return await self._database.transact(_READ_METHOD, read, tenants=[call.tenant_id])

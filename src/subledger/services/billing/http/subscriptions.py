@@ -7,6 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
+from subledger.contracts.calls import Call
 from subledger.contracts.checkouts import Checkouts
 from subledger.platform import ids
 from subledger.platform.db import Database, Tx
@@ -103,7 +104,18 @@ def _add_create(
     async def create_subscription(
         body: SubscriptionNew, caller: CallerAdmin, response: Response
     ) -> Purchase:
+        method_id = body.payment_method_id
+        usable = method_id is None or await checkouts.chargeable(
+            Call(caller.tenant_id), body.customer_id, method_id
+        )
+
         async def work(tx: Tx, subscription_id: UUID) -> None:
+            if not usable:  # judged here, so that a repeated request gets its first answer
+                raise Problem(
+                    "unknown_reference",
+                    pointer="/payment_method_id",
+                    detail="The customer has no such payment method, or it was detached.",
+                )
             await subscribe.subscribe(tx, memory, [_request(caller, body, subscription_id)])
 
         async def again(_tx: Tx, _subscription_id: UUID) -> None:

@@ -1,11 +1,14 @@
-"""Cursors of lists that show the newest first."""
+"""Lists that show the newest first: their cursors, and whose they are."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from uuid import UUID
 
+from subledger.platform.http.callers import Caller
 from subledger.platform.http.problems import Problem
+from subledger.services.payments import problems as refusals
+from subledger.services.payments.flows.pay import CustomerNotReady, Waiting
 
 _NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 _LAST = UUID(int=(1 << 128) - 1)
@@ -33,3 +36,19 @@ def before(after: tuple[str, ...] | None) -> tuple[datetime, UUID]:
             pointer="cursor",
             fix="Use next_cursor of the page before, unchanged.",
         ) from None
+
+
+async def require_customer(
+    waiting: Waiting, caller: Caller, customer_id: UUID, *, pointer: str
+) -> None:
+    """Raises not_found for an unknown or deleted customer, and customer_not_ready."""
+    try:
+        found = await waiting.customer(caller.tenant_id, customer_id, wait_s=caller.wait_s)
+    except CustomerNotReady:
+        raise Problem(
+            refusals.CUSTOMER_NOT_READY,
+            detail="The customer's events have not been read yet.",
+            pointer=pointer,
+        ) from None
+    if found is None or found.deleted_at is not None:
+        raise Problem("not_found", detail="There is no such customer.", pointer=pointer)

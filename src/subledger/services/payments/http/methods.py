@@ -15,7 +15,7 @@ from subledger.platform.http.pages import Page, PageQuery, page
 from subledger.platform.http.problems import Problem, problems
 from subledger.services.payments import problems as refusals
 from subledger.services.payments.flows.connect import Connecting, NoConnection
-from subledger.services.payments.flows.pay import CustomerNotReady, Waiting
+from subledger.services.payments.flows.pay import Waiting
 from subledger.services.payments.http import lists
 from subledger.services.payments.schemas import CustomerId, Method, MethodId, NewMethod
 from subledger.services.payments.store import methods as store
@@ -39,13 +39,15 @@ def router(
         response_model=Page[Method],
         summary="List payment methods",
         description="Saved methods, the newest first; of one customer if you name it.",
-        responses={**problems("invalid_request")},
+        responses={**problems("invalid_request", "not_found", refusals.CUSTOMER_NOT_READY)},
     )
     async def list_payment_methods(
         caller: CallerRead,
         query: PageQuery,
         customer_id: Annotated[CustomerId | None, Query()] = None,
     ) -> Page[Method]:
+        if customer_id is not None:
+            await lists.require_customer(waiting, caller, customer_id, pointer="/query/customer_id")
         async with database.transaction(_READ, tenants=[caller.tenant_id]) as tx:
             rows = await store.listed_methods(
                 tx,
@@ -101,7 +103,7 @@ def _writes(
     async def attach_payment_method(
         body: NewMethod, caller: CallerAdmin, response: Response
     ) -> Method:
-        await _require_customer(waiting, caller, body.customer_id)
+        await lists.require_customer(waiting, caller, body.customer_id, pointer="/customer_id")
         connection_id = await _connection(connecting, caller)
 
         async def work(tx: Tx, new_id: UUID) -> None:
@@ -185,19 +187,6 @@ def _writes(
         if not await database.transact(_DETACH, work, tenants=[caller.tenant_id]):
             raise _no_method()
         return Response(status_code=204)
-
-
-async def _require_customer(waiting: Waiting, caller: Caller, customer_id: UUID) -> None:
-    try:
-        found = await waiting.customer(caller.tenant_id, customer_id, wait_s=caller.wait_s)
-    except CustomerNotReady:
-        raise Problem(
-            refusals.CUSTOMER_NOT_READY,
-            detail="The customer's events have not been read yet.",
-            pointer="/customer_id",
-        ) from None
-    if found is None or found.deleted_at is not None:
-        raise Problem("not_found", detail="There is no such customer.", pointer="/customer_id")
 
 
 async def _connection(connecting: Connecting, caller: Caller) -> UUID:

@@ -45,7 +45,7 @@ def router(database: Database, keys: Keys, *, waiting: Waiting) -> APIRouter:
         response_model=Page[Payment],
         summary="List payments",
         description="Payments, the newest first; narrowed by one of invoice, customer or status.",
-        responses={**problems("invalid_request")},
+        responses={**problems("invalid_request", "not_found", refusals.CUSTOMER_NOT_READY)},
     )
     async def list_payments(
         caller: CallerRead,
@@ -60,6 +60,8 @@ def router(database: Database, keys: Keys, *, waiting: Waiting) -> APIRouter:
                 detail="Name one of invoice_id, customer_id and status.",
                 fix="Leave out the other filters.",
             )
+        if customer_id is not None:
+            await lists.require_customer(waiting, caller, customer_id, pointer="/query/customer_id")
         async with database.transaction(_READ, tenants=[caller.tenant_id]) as tx:
             rows = await store.listed(
                 tx,
