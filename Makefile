@@ -4,7 +4,11 @@ BIN := .venv/bin
 SEEDS ?= 100
 FROM ?= 1
 ARGS ?=
-export SUBLEDGER_STARTED_AT ?= $(shell date +%s.%N)
+# Read once, before the installation, so that the demo can say how long a stranger waited.
+ifndef SUBLEDGER_STARTED_AT
+SUBLEDGER_STARTED_AT := $(shell date +%s.%N)
+endif
+export SUBLEDGER_STARTED_AT
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo serve check test test-all bench simulate sweep lock

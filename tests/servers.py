@@ -25,6 +25,8 @@ from sqlalchemy.engine import make_url
 
 from tests.conftest import NoServer, Server, start_server, stop_server
 
+# The test run sweeps folders with this name whose owner was killed.
+_PREFIX = f"subledger-test-{os.getpid()}-"
 _READY_WITHIN_S = 15
 _STOPPED_WITHIN_S = 10
 
@@ -33,7 +35,7 @@ _STOPPED_WITHIN_S = 10
 def postgres_server(*, fsync: bool = False) -> Iterator[Server]:
     """A PostgreSQL of its own, empty. ``SUBLEDGER_TEST_PG`` chooses ``apt`` (15 where it is
     installed) or ``wheel``. Raises NoServer where there is none."""
-    folder = Path(tempfile.mkdtemp(dir=os.environ.get("SUBLEDGER_TEST_RUN")))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=os.environ.get("SUBLEDGER_TEST_RUN")))
     folder.chmod(0o711)  # as root the server is another user, who has to pass
     server = start_server(folder, fsync=fsync)
     try:
@@ -55,7 +57,7 @@ def pgbouncer(server: Server, users: dict[str, str], *, pool_size: int = 1) -> I
         raise NoServer("PgBouncer is not installed (Debian: apt-get install pgbouncer)")
     behind = make_url(server.admin_url)
     port = free_port()
-    folder = Path(tempfile.mkdtemp(dir=os.environ.get("SUBLEDGER_TEST_RUN")))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=os.environ.get("SUBLEDGER_TEST_RUN")))
     folder.chmod(0o711)
     listed = folder / "users.txt"
     listed.write_text("".join(f'"{name}" "{users[name]}"\n' for name in users))

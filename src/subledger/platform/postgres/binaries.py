@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -98,7 +99,7 @@ def _usable(folders: Iterable[Path]) -> list[tuple[Path, int]]:
     """The folders that hold every program of a version that is new enough."""
     found = []
     for folder in folders:
-        if all((folder / name).exists() for name in NAMES):
+        if all(os.access(folder / name, os.X_OK) for name in NAMES):
             match = re.search(r"\) (\d+)", _output(folder / "postgres", "--version") or "")
             if match and int(match.group(1)) >= OLDEST:
                 found.append((folder, int(match.group(1))))
