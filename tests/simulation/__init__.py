@@ -1,0 +1,1 @@
+"""Seeded simulation: one process, a real PostgreSQL, a random order of everything."""
