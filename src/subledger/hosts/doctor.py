@@ -45,6 +45,7 @@ _TIGHT_MB = 2_000
 _CLOCK_OFF_BY_AT_MOST_S = 5
 _SHORTEST_KEY = 16
 _CONNECT_WITHIN_S = 5
+_ANSWER_WITHIN_S = 2
 _MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[bold red]fail[/]"}
 
 
@@ -207,7 +208,7 @@ def _listening_problem(settings: Settings) -> OSError | None:
 async def _is_subledger(where: str) -> bool:
     """Whether our own API answers on the port."""
     try:
-        async with httpx.AsyncClient(timeout=_CONNECT_WITHIN_S, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=_ANSWER_WITHIN_S, trust_env=False) as client:
             answer = await client.get(f"http://{where}/openapi.json")
             return str(answer.json()["info"]["title"]).startswith("Subledger")
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
