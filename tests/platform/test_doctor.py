@@ -198,10 +198,11 @@ def test_every_wrong_variable_is_named_and_no_secret_shown(monkeypatch):
     ]
 
 
-def test_urls_of_other_tools_are_understood_and_hidden(monkeypatch):
+@pytest.mark.parametrize("given", ["hunter2-new, hunter2-old", '["hunter2-new", "hunter2-old"]'])
+def test_urls_of_other_tools_are_understood_and_hidden(monkeypatch, given):
     monkeypatch.setenv("SUBLEDGER_DATABASE_URL", "postgres://me:hunter2@db/shop?sslmode=require")
     monkeypatch.setenv("SUBLEDGER_SERVICE_URLS", '{"billing": "postgresql://b:hunter2@db/b"}')
-    monkeypatch.setenv("SUBLEDGER_ENCRYPTION_KEYS", "hunter2-new, hunter2-old")
+    monkeypatch.setenv("SUBLEDGER_ENCRYPTION_KEYS", given)
     loaded = settings.load()
     assert loaded.database_url is not None
     assert loaded.database_url.get_secret_value() == (

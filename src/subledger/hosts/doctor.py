@@ -239,7 +239,7 @@ async def _embedded(settings: Settings) -> list[Finding]:
     findings = [_folder(folder, home, user), _space(folder), _socket(home, user)]
     try:
         major = cluster.major_of(home)
-        found = await asyncio.to_thread(binaries.find, settings.postgres, major=major)
+        found = await asyncio.to_thread(binaries.find, major=major)
     except PostgresProblem as problem:
         return [*findings, Finding("fail", "embedded", *_halves(str(problem)))]
     except PermissionError:

@@ -27,8 +27,8 @@ class Settings(BaseSettings):
     ``database_url`` is an administrator's URL: ``subledger migrate`` creates roles with it, and
     the services log in with roles of their own on the same server, unless ``service_urls`` names
     another database for one of them (a JSON object: service to URL). ``encryption_keys`` are
-    separated by commas: the first encrypts, all decrypt. ``postgres`` says whose programs the
-    embedded server prefers. An empty variable counts as unset.
+    a JSON list or separated by commas: the first encrypts, all decrypt. An empty variable counts
+    as unset.
     """
 
     model_config = SettingsConfigDict(
@@ -40,7 +40,6 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = None
     encryption_keys: Annotated[list[SecretStr], NoDecode] = Field(default_factory=list)
     data_dir: Path | None = None
-    postgres: Literal["wheel", "installed"] = "wheel"
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=1, le=65535)
     public_url: str | None = None
@@ -81,6 +80,11 @@ class Settings(BaseSettings):
     def _listed(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
+        if value.lstrip().startswith("["):
+            try:
+                return json.loads(value)
+            except ValueError:
+                raise ValueError("a JSON list is needed, or keys separated by commas") from None
         return [each.strip() for each in value.split(",") if each.strip()]
 
     @field_validator("public_url", mode="after")
