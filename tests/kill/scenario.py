@@ -148,11 +148,10 @@ async def _card(client: Client, name: str, customer: str, kind: str) -> Any:
 
 async def _with_cards(client: Client, plan: str, customers: dict[str, str]) -> None:
     for name in ("card", "leaves", "trouble", "lost"):
-        await _card(client, name, customers[name], "visa_ok")
-        bought = await client.post(
-            f"buy-{name}", "/v1/subscriptions",
-            {"customer_id": customers[name], "plan_id": plan},
-        )  # fmt: skip
+        method = await _card(client, name, customers[name], "visa_ok")
+        chosen = {"payment_method_id": method["id"]} if name == "card" else {}
+        body = {"customer_id": customers[name], "plan_id": plan, **chosen}
+        bought = await client.post(f"buy-{name}", "/v1/subscriptions", body)
         await client.until(f"/v1/subscriptions/{bought['id']}", "status", "active", "canceled")
         if name == "leaves":
             await client.post(

@@ -63,8 +63,8 @@ def _guarded(work: Callable[[], int]) -> int:
 
 
 def _first_line(error: BaseException) -> str:
-    if isinstance(error, InvalidSettings):
-        return str(error)  # one line for each wrong variable
+    if isinstance(error, InvalidSettings | PostgresProblem):
+        return str(error)  # a line for each wrong variable; the log's tail
     if isinstance(error, DBAPIError) and error.orig is not None:
         error = error.orig
     return (str(error) or type(error).__name__).splitlines()[0]
