@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from functools import lru_cache
 from io import BytesIO
@@ -15,6 +16,7 @@ from babel.support import NullTranslations, Translations
 from subledger.core import money
 
 LANGUAGES = ("en", "ru")
+_CODE_BEFORE_DIGIT = re.compile(r"(?<=[A-Za-z])(?=[0-9])")
 _LOCALE = Path(__file__).parent / "locale"
 
 
@@ -58,4 +60,6 @@ def amount(amount_minor: int, currency: str, language: str) -> str:
     """An amount as people of the language write it, with the currency's own decimals."""
     decimals = money.exponent(currency)
     value = Decimal(amount_minor).scaleb(-decimals)
-    return format_currency(value, currency, locale=language, currency_digits=True)
+    text = format_currency(value, currency, locale=language, currency_digits=True)
+    # CLDR sets a code (not a sign) apart from its digits; babel does not.
+    return _CODE_BEFORE_DIGIT.sub("\N{NO-BREAK SPACE}", text)
