@@ -7,13 +7,11 @@ know how to walk fails it, so that nothing new is left out.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 from starlette.routing import Mount
@@ -21,6 +19,7 @@ from starlette.routing import Mount
 from subledger.hosts.assembly import Assembly
 from subledger.platform.db import story
 from subledger.services.identity.usecases.delete_tenant import delete_tenant
+from tests.stories.fingerprint import fingerprint
 from tests.stories.shop import open_shop
 from tests.walk.houses import NEVER_DELETED, House, furnish, leaks
 
@@ -288,25 +287,6 @@ async def _send(case: Case, house: House, **headers: str) -> httpx.Response:
     )
 
 
-async def _fingerprint(connection: asyncpg.Connection[Any], tenant_id: Any) -> dict[str, str]:
-    """A digest of each table's rows of the tenant."""
-    tables = await connection.fetch(
-        "SELECT format('%I.%I', table_schema, table_name) AS name FROM information_schema.columns"
-        " JOIN information_schema.tables USING (table_schema, table_name)"
-        " WHERE column_name = 'tenant_id' AND table_type = 'BASE TABLE'"
-    )
-    digests = {}
-    for row in tables:
-        rows = await connection.fetch(
-            f"SELECT t::text AS line FROM {row['name']} t WHERE tenant_id = $1 ORDER BY 1",
-            tenant_id,
-        )
-        digests[row["name"]] = hashlib.sha256(
-            "\n".join(each["line"] for each in rows).encode()
-        ).hexdigest()
-    return digests
-
-
 def test_every_route_is_walked(process: Assembly, walked: list[Operation]) -> None:
     named = {(each.method, each.path) for each in walked}
     assert named - KNOWN == set(), "give each new operation a recipe above"
@@ -370,7 +350,7 @@ async def test_no_id_leads_into_another_tenant(
     await theirs.shop.pump.quiet()
     connection = await admin(module_database_url)
     try:
-        before = await _fingerprint(connection, theirs.shop.tenant_id)
+        before = await fingerprint(connection, theirs.shop.tenant_id)
         wrong, walked_cases = list[str](), 0
         for operation in walked:
             for case in cases(operation, ours, theirs):
@@ -379,7 +359,7 @@ async def test_no_id_leads_into_another_tenant(
         await theirs.shop.pump.quiet()
         assert not wrong, "\n".join(wrong)
         assert walked_cases >= 60
-        after = await _fingerprint(connection, theirs.shop.tenant_id)
+        after = await fingerprint(connection, theirs.shop.tenant_id)
         assert {name for name in after if after[name] != before[name]} == set()
     finally:
         await connection.close()

@@ -1,0 +1,181 @@
+"""What a shop does in its life: enough that every statement runs."""
+
+from __future__ import annotations
+
+from subledger.contracts.events import Event
+from subledger.platform import ids
+from subledger.platform.db import story
+from tests.stories.shop import START, Shop
+
+_EMIT = story("tests.sql_overpaid")
+
+
+async def live(shop: Shop, word: str, *, month: int) -> None:
+    """Sell, page, decline, retry, lose answers, cancel, void, read; and two months pass."""
+    plan = await shop.plan(f"{word}-basic", amounts={"EUR": 999, "JPY": 900})
+    good = await _buyer(shop, f"{word}-good", plan)
+    await _catalogue(shop, word, plan)
+    late, lost, poor = [await _buyer(shop, f"{word}-{n}", plan) for n in ("late", "lost", "poor")]
+    leaving, staying = (
+        await _buyer(shop, f"{word}-leaving", plan),
+        await _buyer(shop, f"{word}-staying", plan),
+    )
+    for subscription, when in ((leaving[1], "period_end"), (staying[1], "period_end")):
+        await shop.post(f"/v1/subscriptions/{subscription}/cancel", {"when": when}, expect=200)
+    await shop.post(f"/v1/subscriptions/{staying[1]}/undo-cancel", expect=200)
+    await _pages(shop, word, plan)
+    await _refused(shop, word, plan)
+    await shop.card(late[0], "insufficient_funds:3")
+    await shop.card(poor[0], "soft_decline")
+    await shop.card(lost[0], "timeout")
+    await shop.move_to(f"2026-{month:02d}-02T00:00:00")
+    await shop.move_to(f"2026-{month:02d}-25T00:00:00")
+    gone = await _buyer(shop, f"{word}-gone", plan)
+    await shop.post(f"/v1/subscriptions/{gone[1]}/cancel", {"when": "now"}, expect=200)
+    method = (await shop.get("/v1/payment-methods", customer_id=gone[0]))["data"][0]["id"]
+    assert (await shop.raw("DELETE", f"/v1/payment-methods/{method}")).status_code == 204
+    assert (await shop.raw("DELETE", f"/v1/customers/{gone[0]}")).status_code == 204
+    await _overpay(shop, good[0])
+    await _look(shop, good)
+    await shop.pump.quiet()
+
+
+async def _buyer(shop: Shop, name: str, plan: str) -> tuple[str, str]:
+    customer = await shop.customer(name)
+    await shop.card(customer)
+    key = f"{name}-buys"
+    bought = await shop.post(
+        "/v1/subscriptions", {"customer_id": customer, "plan_id": plan}, Idempotency_Key=key
+    )
+    again = await shop.post(
+        "/v1/subscriptions", {"customer_id": customer, "plan_id": plan}, Idempotency_Key=key
+    )
+    assert again["id"] == bought["id"]
+    await shop.pump.quiet()
+    return customer, str(bought["id"])
+
+
+async def _catalogue(shop: Shop, word: str, plan: str) -> None:
+    off = await shop.post(
+        "/v1/discounts",
+        {"code": f"{word}-off", "name": "Off", "percent": "10", "duration": "periods",
+         "periods": 3},
+    )  # fmt: skip
+    free = await shop.post(
+        "/v1/discounts",
+        {"code": f"{word}-free", "name": "Free", "percent": "100", "duration": "once"},
+    )
+    thrifty = await shop.customer(f"{word}-thrifty")
+    await shop.card(thrifty)
+    await shop.subscribe(thrifty, plan, discount_ids=[off["id"]])
+    await shop.subscribe(thrifty, plan, discount_ids=[free["id"]])
+    price = {"code": "base", "currency": "EUR", "model": "flat", "amount_minor": 1099,
+             "interval": {"unit": "month", "count": 1}}  # fmt: skip
+    await shop.post(f"/v1/plans/{plan}/versions", {"prices": [price]})
+    product = (await shop.get("/v1/products", code=f"{word}-basic"))["data"][0]["id"]
+    for path, body in (
+        (f"/v1/products/{product}", {"resources": ["film:a", "film:c"]}),
+        (f"/v1/customers/{thrifty}", {"email": "new@example.com"}),
+    ):
+        assert (await shop.raw("PATCH", path, json=body)).status_code == 200
+    for path in (f"/v1/plans/{plan}/versions", "/v1/plans", "/v1/products", "/v1/discounts"):
+        await shop.get(path, limit=1)
+    await shop.get("/v1/plans", code=f"{word}-basic")
+    await shop.get("/v1/discounts", code=f"{word}-off")
+    await shop.get(f"/v1/discounts/{off['id']}")
+    policy = {"delays_s": [86400, 259200], "final_action": "cancel", "hard_decline_stops": True}
+    assert (await shop.raw("PUT", "/v1/dunning-policy", json=policy)).status_code == 200
+    await shop.get("/v1/dunning-policy")
+
+
+async def _pages(shop: Shop, word: str, plan: str) -> None:
+    by_page = {"plan_id": plan, "collection": "page", "return_url": "https://shop.example/x"}
+    payer, idler = await shop.customer(f"{word}-payer"), await shop.customer(f"{word}-idler")
+    bought = await shop.post("/v1/subscriptions", {"customer_id": payer, **by_page})
+    await shop.raw("GET", bought["next_action"]["redirect_url"].removeprefix("http://shop.test"))
+    assert (await shop.pay_page(bought["next_action"]["redirect_url"])).status_code == 303
+    await shop.pump.quiet()
+    waiting = await shop.post("/v1/subscriptions", {"customer_id": idler, **by_page})
+    payment = (await shop.get("/v1/payments", customer_id=idler))["data"][0]["id"]
+    await shop.post(f"/v1/payments/{payment}/cancel", expect=200)
+    invoice = (await shop.get("/v1/invoices", subscription_id=waiting["id"]))["data"][0]["id"]
+    await shop.post(
+        "/v1/payments", {"invoice_id": invoice, "mode": "page", "return_url": "https://a.example"}
+    )
+    await shop.pump.quiet()
+
+
+async def _refused(shop: Shop, word: str, plan: str) -> None:
+    refused = await shop.customer(f"{word}-refused")
+    await shop.card(refused, "soft_decline")
+    first = await shop.refused(refused, plan)
+    await shop.post(f"/v1/invoices/{first['invoice_id']}/void", {"reason": "mistake"}, expect=200)
+    second = await shop.refused(refused, plan)
+    good = await shop.card(refused)
+    bad = await shop.card(refused, "hard_decline")
+    await shop.post(f"/v1/payment-methods/{good}/default", expect=200)
+    body = {"invoice_id": second["invoice_id"], "payment_method_id": bad}
+    await shop.post("/v1/payments", body, expect=402)
+    await shop.fault("charge_no_reply", 1)
+    await shop.raw("POST", "/v1/payments", json=body | {"payment_method_id": good},
+                   headers={"prefer": "wait=0"})  # fmt: skip
+    await shop.pump.quiet()
+
+
+async def _overpay(shop: Shop, customer: str) -> None:
+    database = shop.assembly.databases["payments"]
+    payment = (await shop.get("/v1/payments", customer_id=customer))["data"][0]
+    data = {
+        "payment_id": payment["id"], "invoice_id": payment["invoice_id"], "customer_id": customer,
+        "connection_id": ids.text("conn", database.ids.new()),
+        "attempt_id": ids.text("att", database.ids.new()), "amount_minor": 5, "currency": "EUR",
+        "dunning": False, "captured_at": START.isoformat(),
+    }  # fmt: skip
+    event = Event(
+        type="payment.succeeded", tenant_id=shop.tenant_id, subject=ids.parse("cus", customer),
+        data=data, occurred_at=START,
+    )  # fmt: skip
+    async with database.transaction(_EMIT, tenants=[shop.tenant_id]) as tx:
+        tx.emit([event])
+    await shop.pump.quiet()
+    item = (await shop.get("/v1/work-items", status="open"))["data"][0]["id"]
+    await shop.get(f"/v1/work-items/{item}")
+    await shop.post(f"/v1/work-items/{item}/close", {"reason": "sent back"}, expect=200)
+
+
+async def _look(shop: Shop, good: tuple[str, str]) -> None:
+    """Every list by every filter, first page and next; every object; the books."""
+    customer, subscription = good
+    for path, filters in {
+        "/v1/customers": [{}, {"external_id": "nobody"}],
+        "/v1/subscriptions": [{}, {"customer_id": customer}, {"status": "canceled"},
+                              {"customer_id": customer, "status": "active"}],
+        "/v1/invoices": [{}, {"customer_id": customer}, {"subscription_id": subscription},
+                         {"status": "open"}, {"status": "paid"},
+                         {"status": "uncollectible"}, {"customer_id": customer, "status": "paid"}],
+        "/v1/payments": [{}, {"customer_id": customer}, {"status": "failed"},
+                         {"status": "succeeded"}],
+        "/v1/payment-methods": [{}, {"customer_id": customer}],
+        "/v1/work-items": [{}, {"status": "closed"}],
+        "/v1/events": [{}, {"customer_id": customer}],
+        "/v1/api-keys": [{}], "/v1/clock-moves": [{}], "/v1/sandboxes": [{}],
+    }.items():  # fmt: skip
+        for each in filters:
+            page = await shop.get(path, limit=2, **each)
+            if page["next_cursor"]:
+                await shop.get(path, limit=2, cursor=page["next_cursor"], **each)
+    invoice = (await shop.get("/v1/invoices", customer_id=customer))["data"][0]["id"]
+    payment = (await shop.get("/v1/payments", invoice_id=invoice))["data"][0]["id"]
+    method = (await shop.get("/v1/payment-methods", customer_id=customer))["data"][0]["id"]
+    for path in (
+        f"/v1/customers/{customer}", f"/v1/customers/{customer}/balance",
+        f"/v1/customers/{customer}/statement", f"/v1/subscriptions/{subscription}",
+        f"/v1/subscriptions/{subscription}/upcoming-invoice", f"/v1/invoices/{invoice}",
+        f"/v1/invoices/{invoice}/explain", f"/v1/payments/{payment}",
+        f"/v1/payment-methods/{method}", "/v1/ledger/trial-balance", "/v1/tenant", "/v1/clock",
+        f"/v1/access/{customer}/film:a",
+    ):  # fmt: skip
+        await shop.get(path)
+    key = await shop.post("/v1/api-keys", {"name": "gone", "role": "admin"})
+    assert (await shop.raw("DELETE", f"/v1/api-keys/{key['id']}")).status_code == 204
+    await shop.captured()
