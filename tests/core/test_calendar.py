@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar as stdlib_calendar
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -24,7 +25,7 @@ from subledger.core.errors import DateOutOfRange, InvalidInterval, UnknownTimeZo
 ZONES = [
     "UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Kiritimati",
     "Pacific/Pago_Pago", "Australia/Lord_Howe", "Asia/Kathmandu", "America/St_Johns",
-    "Europe/Moscow", "Asia/Tokyo", "Africa/Casablanca",
+    "Europe/Moscow", "Asia/Tokyo", "Africa/Casablanca", "Pacific/Apia", "America/Caracas",
 ]  # fmt: skip
 
 
@@ -89,6 +90,45 @@ def test_intervals_have_bounds(count):
         Interval(Unit.MONTH, count)
 
 
+SKIPPED_DAYS = {
+    "Pacific/Apia": "2011-12-30", "Pacific/Fakaofo": "2011-12-30",
+    "Pacific/Kwajalein": "1993-08-21", "Pacific/Kiritimati": "1994-12-31",
+}  # fmt: skip
+
+
+def test_a_day_that_a_zone_left_out_leaves_no_empty_period():
+    # Samoa went from 29 to 31 December 2011, from UTC-10 to UTC+14.
+    anchor = Anchor(at("2011-12-28T20:30"), "Pacific/Apia")  # 28 December, 10:30
+    assert [boundary(anchor, Interval(Unit.DAY), n) for n in range(4)] == [
+        at("2011-12-28T20:30"), at("2011-12-29T20:30"),
+        at("2011-12-30T08:30"), at("2011-12-30T20:30"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("zone", sorted(SKIPPED_DAYS))
+@pytest.mark.parametrize("hour", ["00:00", "12:00", "23:59:59.999999"])
+def test_days_increase_past_a_day_left_out(zone, hour):
+    day = date.fromisoformat(SKIPPED_DAYS[zone]) - timedelta(days=9)
+    wall = datetime.fromisoformat(f"{day}T{hour}").replace(tzinfo=ZoneInfo(zone))
+    anchor = Anchor(wall.astimezone(UTC), zone)
+    found = [boundary(anchor, Interval(Unit.DAY), n) for n in range(20)]
+    assert all(here < following for here, following in pairwise(found))
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize(
+    "interval",
+    [Interval(Unit.WEEK), Interval(Unit.MONTH), Interval(Unit.MONTH, 3), Interval(Unit.YEAR)],
+    ids=lambda each: f"{each.count}-{each.unit}",
+)
+def test_a_hundred_years_tile(zone, interval):
+    anchor = Anchor(at("1996-01-31T23:30"), zone)
+    count = {Unit.WEEK: 5_200, Unit.MONTH: 1_200, Unit.YEAR: 100}[interval.unit] // interval.count
+    found = [boundary(anchor, interval, n) for n in range(count + 1)]
+    assert all(here < following for here, following in pairwise(found))
+    assert found[-1] - found[0] > timedelta(days=36_380)
+
+
 def test_the_far_future_is_refused():
     with pytest.raises(DateOutOfRange):
         boundary(Anchor(at("2026-01-01T00:00"), "UTC"), Interval(Unit.YEAR, 1200), 1)
@@ -134,6 +174,8 @@ def test_boundaries_fall_on_the_day_that_a_naive_walk_finds(anchor, interval, n)
     start = anchor.at.astimezone(zone)
     day = naive_local_date(start.date(), interval, n)
     wall = datetime.combine(day, start.time(), tzinfo=zone)
+    if wall.astimezone(UTC).astimezone(zone) - wall >= timedelta(days=1):
+        return  # a day left out has tests of its own
     # A skipped local time may land on the next hour, never on another computation's instant.
     assert found == wall.replace(fold=0).astimezone(UTC)
 

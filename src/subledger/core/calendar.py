@@ -18,6 +18,7 @@ from subledger.core.errors import DateOutOfRange, InvalidInterval, UnknownTimeZo
 
 MIN_YEAR, MAX_YEAR = 1970, 2200
 MAX_COUNT = 1_200
+_DAY = timedelta(days=1)
 
 
 class Unit(StrEnum):
@@ -83,8 +84,10 @@ def boundary(anchor: Anchor, interval: Interval, n: int) -> datetime:
     """The n-th boundary (UTC); boundary 0 is the anchor itself, to the microsecond.
 
     A day that a month lacks becomes its last day. A local time that a clock change skips moves
-    forward by the gap; one that comes twice is taken the first time (Python's fold=0). Raises
-    DateOutOfRange outside the years 1970 to 2200.
+    forward by the gap; one that comes twice is taken the first time (Python's fold=0). Where a
+    zone left out a whole day (Samoa, 30 December 2011) the boundary lies half a day before that,
+    since moved by the whole gap it would meet the next day's and leave an empty period. So
+    boundaries always increase. Raises DateOutOfRange outside the years 1970 to 2200.
     """
     if n == 0:
         return anchor.at
@@ -97,7 +100,15 @@ def boundary(anchor: Anchor, interval: Interval, n: int) -> datetime:
         case Unit.DAY | Unit.WEEK:
             days = n * interval.count * (7 if interval.unit is Unit.WEEK else 1)
             wall = _plus_days(local, days)
-    return wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
+    return _instant(wall, zone)
+
+
+def _instant(wall: datetime, zone: ZoneInfo) -> datetime:
+    """The instant of a local time, by the rules of ``boundary``."""
+    found = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
+    # In a gap Python reads fold=0 by the offset before it and fold=1 by the one after.
+    skipped = found - wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
+    return found - skipped // 2 if skipped >= _DAY else found
 
 
 def _plus_months(local: datetime, months: int) -> datetime:
