@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -11,7 +12,12 @@ from hypothesis import strategies as st
 
 from subledger.core import discounts
 from subledger.core.discounts import Discount, Duration, Kind
-from subledger.core.errors import InvalidDiscount, InvalidPrice, InvalidQuantity
+from subledger.core.errors import (
+    InvalidDiscount,
+    InvalidPrice,
+    InvalidQuantity,
+    UnknownCurrency,
+)
 from subledger.core.pricing import Flat, PerUnit, check_quantity, price
 
 quantities = st.decimals(0, 10**9, allow_nan=False, allow_infinity=False, places=3)
@@ -46,6 +52,21 @@ def test_quantities_that_are_none(value):
         check_quantity(Decimal(value))
 
 
+@pytest.mark.parametrize("value", ["NaN", "-3", "1e40"])
+@pytest.mark.parametrize("model", [Flat(5), PerUnit(Decimal(5))])
+def test_no_price_is_asked_for_such_a_quantity(model, value):
+    with pytest.raises(InvalidQuantity):
+        price(model, Decimal(value))
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e-13", "1e-999999"])
+def test_unit_amounts_and_percentages_have_few_decimals(value):
+    with pytest.raises(InvalidPrice):
+        PerUnit(Decimal(value))
+    with pytest.raises(InvalidDiscount):
+        percent(value)
+
+
 @pytest.mark.parametrize("amount", [-1, 10**15 + 1])
 def test_prices_have_bounds(amount):
     with pytest.raises(InvalidPrice):
@@ -58,6 +79,24 @@ def test_percentages_come_first_whatever_the_order():
     one = discounts.apply([fixed(500), percent("10")], [2000], currency="EUR")
     other = discounts.apply([percent("10"), fixed(500)], [2000], currency="EUR")
     assert one.by_line_minor == other.by_line_minor == (700,)  # 200, then 500
+
+
+def test_of_two_fixed_amounts_the_larger_is_taken_and_the_smaller_kept():
+    given_discounts = [fixed(100, name="small"), fixed(1000, name="large")]
+    for ordered in (given_discounts, given_discounts[::-1]):
+        applied = discounts.apply(ordered, [800], currency="EUR")
+        assert applied.by_line_minor == (800,)
+        assert applied.used == ("large",)
+
+
+def test_a_discount_that_rounds_to_nothing_is_not_used_up():
+    applied = discounts.apply([percent("1")], [10, 20], currency="EUR")
+    assert (applied.by_line_minor, applied.used) == ((0, 0), ())
+
+
+def test_a_discount_is_not_taken_twice():
+    with pytest.raises(InvalidDiscount):
+        discounts.apply([percent("10"), percent("20")], [1000], currency="EUR")
 
 
 def test_a_fixed_amount_is_split_over_the_lines_in_proportion():
@@ -100,6 +139,8 @@ def test_a_fixed_discount_needs_a_currency_and_periods_need_a_number():
         Discount("x", Kind.FIXED, None, 5, None, Duration.ONCE, None)
     with pytest.raises(InvalidDiscount):
         percent("5", duration=Duration.PERIODS)
+    with pytest.raises(UnknownCurrency):
+        fixed(5, currency="eur")
 
 
 any_discount = st.one_of(
@@ -108,8 +149,22 @@ any_discount = st.one_of(
 )
 
 
+many_discounts = st.lists(any_discount, max_size=6).map(
+    lambda found: [replace(each, id=str(n)) for n, each in enumerate(found)]
+)
+
+
+@given(many_discounts, st.lists(st.integers(0, 10**7), min_size=1, max_size=8), st.randoms())
+def test_the_order_of_attachment_does_not_matter(given_discounts, gross, random):
+    shuffled = list(given_discounts)
+    random.shuffle(shuffled)
+    assert discounts.apply(shuffled, gross, currency="EUR") == discounts.apply(
+        given_discounts, gross, currency="EUR"
+    )
+
+
 @given(
-    st.lists(any_discount, max_size=6),
+    many_discounts,
     st.lists(st.integers(0, 10**7), min_size=1, max_size=8),
 )
 def test_discounts_never_exceed_the_line_and_their_steps_sum_up(given_discounts, gross):

@@ -1,7 +1,8 @@
 """Discounts: percentages first, then fixed amounts, each on what is left, never below zero.
 
-The order does not depend on the order of attachment, so that a result does not either
-(conformance README, "coupon order"). An invoice-level amount is split over the lines by largest
+Within a kind the larger comes first (of equal ones, by id), so that a result does not depend on
+the order of attachment (conformance README, "coupon order"), and what is left over for a later
+period is the smaller one. An invoice-level amount is split over the lines by largest
 remainder, so that the lines' parts sum to it.
 """
 
@@ -15,7 +16,9 @@ from fractions import Fraction
 from typing import Any
 
 from subledger.core.errors import InvalidDiscount
-from subledger.core.money import LIMIT_MINOR, allocate, round_half_up
+from subledger.core.money import LIMIT_MINOR, allocate, exponent, round_half_up
+
+MOST_DECIMALS = 12
 
 
 class Kind(StrEnum):
@@ -36,7 +39,7 @@ class Discount:
     """A discount and for how long it runs. ``id`` is opaque text.
 
     Raises InvalidDiscount for a percentage outside 0…100, a negative or missing amount, a fixed
-    amount without currency, or ``periods`` below one.
+    amount without currency, or ``periods`` below one; UnknownCurrency for its currency.
     """
 
     id: str
@@ -54,6 +57,15 @@ class Discount:
             raise InvalidDiscount(
                 "a percentage lies above 0 and up to 100", pointer="/percent", fix='Use "12.5".'
             )
+        # As for prices: "1e-999999" would make an exact fraction of a million digits.
+        if self.percent is not None and _decimals(self.percent) > MOST_DECIMALS:
+            raise InvalidDiscount(
+                f"a percentage has at most {MOST_DECIMALS} decimals",
+                pointer="/percent",
+                fix='Use "12.5".',
+            )
+        if self.currency is not None:
+            exponent(self.currency)
         if self.kind is Kind.FIXED and (
             self.amount_minor is None
             or not 0 < self.amount_minor <= LIMIT_MINOR
@@ -68,6 +80,11 @@ class Discount:
             raise InvalidDiscount(
                 "a discount for n periods needs n", pointer="/periods", fix="Give periods >= 1."
             )
+
+
+def _decimals(value: Decimal) -> int:
+    power = value.as_tuple().exponent
+    return max(-power, 0) if isinstance(power, int) else 0
 
 
 def applies(discount: Discount, used_periods: int) -> bool:
@@ -94,14 +111,18 @@ def apply(discounts: Sequence[Discount], gross_minor: Sequence[int], *, currency
     """Take discounts off lines of one invoice.
 
     Percentages are taken per line and rounded half up per line; fixed amounts are taken off the
-    invoice and split. A fixed discount in another currency is passed over. A discount that finds
-    nothing left is not used up. Discounts never exceed the line.
+    invoice and split. A fixed discount in another currency is passed over. A discount that takes
+    nothing is not used up. Discounts never exceed the line. Raises InvalidDiscount if one comes
+    twice, since it would use up two periods in one.
     """
+    if len({each.id for each in discounts}) < len(discounts):
+        raise InvalidDiscount(
+            "a discount is taken once in a period", fix="Attach each discount only once."
+        )
     left = list(gross_minor)
     steps: list[list[dict[str, Any]]] = [[] for _ in left]
     used = []
-    ordered = sorted(discounts, key=lambda each: each.kind is Kind.FIXED)
-    for discount in ordered:
+    for discount in sorted(discounts, key=_order):
         if discount.kind is Kind.FIXED and discount.currency != currency:
             continue
         base = [max(each, 0) for each in left]
@@ -114,7 +135,8 @@ def apply(discounts: Sequence[Discount], gross_minor: Sequence[int], *, currency
         else:
             assert discount.amount_minor is not None
             taken = allocate(min(discount.amount_minor, sum(base)), base)
-        used.append(discount.id)
+        if any(taken):
+            used.append(discount.id)
         for line, amount in enumerate(taken):
             if amount == 0:
                 continue
@@ -125,6 +147,12 @@ def apply(discounts: Sequence[Discount], gross_minor: Sequence[int], *, currency
         steps=tuple(tuple(each) for each in steps),
         used=tuple(used),
     )
+
+
+def _order(discount: Discount) -> tuple[bool, Decimal | int, str]:
+    if discount.kind is Kind.PERCENT:
+        return False, -(discount.percent or 0), discount.id
+    return True, -(discount.amount_minor or 0), discount.id
 
 
 def _step(discount: Discount, *, base_minor: int, amount_minor: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from subledger.core.errors import InvalidPrice, InvalidQuantity
 from subledger.core.money import LIMIT_MINOR
 
 QUANTITY_DIGITS = 38
+MOST_DECIMALS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,13 @@ class PerUnit:
                 "a unit amount lies between 0 and 10^15 minor units",
                 pointer="/unit_amount",
                 fix='Use a decimal text of minor units such as "0.05".',
+            )
+        # Without a bound "1e-999999" makes an exact fraction of a million digits.
+        if _decimals(self.unit_amount) > MOST_DECIMALS:
+            raise InvalidPrice(
+                f"a unit amount has at most {MOST_DECIMALS} decimals",
+                pointer="/unit_amount",
+                fix="Round the unit amount, or price a larger unit.",
             )
 
 
@@ -72,17 +80,27 @@ def check_quantity(quantity: Decimal, *, pointer: str = "/quantity") -> Decimal:
     _, digits, power = quantity.as_tuple()
     assert isinstance(power, int)
     before, after = max(len(digits) + power, 0), max(-power, 0)
-    if before + after > QUANTITY_DIGITS or after > 12:
+    if before + after > QUANTITY_DIGITS or after > MOST_DECIMALS:
         raise InvalidQuantity(
-            "a quantity has at most 38 digits, 12 of them decimals",
+            f"a quantity has at most {QUANTITY_DIGITS} digits, {MOST_DECIMALS} of them decimals",
             pointer=pointer,
             fix="Round the quantity, or count in larger units.",
         )
     return quantity
 
 
+def _decimals(value: Decimal) -> int:
+    power = value.as_tuple().exponent
+    assert isinstance(power, int), "finite"
+    return max(-power, 0)
+
+
 def price(model: PriceModel, quantity: Decimal) -> Priced:
-    """What ``quantity`` costs under ``model``: exact, with one step per part of the price."""
+    """What ``quantity`` costs under ``model``: exact, with one step per part of the price.
+
+    Raises InvalidQuantity as ``check_quantity`` does, also where the price does not depend on it.
+    """
+    check_quantity(quantity)
     match model:
         case Flat(amount_minor):
             amount = str(amount_minor)
