@@ -46,8 +46,9 @@ def main(path):
     for line in invoice["lines"]:
         net, tax = recompute(line["derivation"])
         total += net + tax
-        if net != line["net_minor"]:
-            print(f"line {line.get('n')}: {net} computed, {line['net_minor']} stated")
+        stated = line["net_minor"], line["derivation"]["tax_minor"]
+        if (net, tax) != stated:
+            print(f"line {line.get('n')}: net and tax {(net, tax)} computed, {stated} stated")
             return 1
     print(f"total {total} computed, {invoice['total_minor']} stated")
     return 0 if total == invoice["total_minor"] else 1

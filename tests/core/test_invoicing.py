@@ -6,10 +6,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -66,6 +69,45 @@ def test_a_discount_for_two_periods_stops_within_one_draft():
     assert found.used == {"half": 2}
 
 
+def test_a_discount_given_once_stays_given_when_its_period_is_billed_again():
+    once = Discount("once", Kind.PERCENT, Decimal(50), None, None, Duration.ONCE, None)
+    base = Item("base", Flat(999), Decimal(1))
+    horizon_at = START + timedelta(days=40)
+    first = draft(timeline(base, attached=[Attached(once, 0)]), first_period=0, horizon_at=START)
+    assert ([line.net_minor for line in first.lines], first.used) == ([499], {"once": 1})
+
+    again = draft(
+        timeline(base, attached=[Attached(once, 0)]), first_period=0, horizon_at=horizon_at,
+        most_periods=2, billed=first.lines,
+    )  # fmt: skip
+    assert ([line.net_minor for line in again.lines], again.used) == ([999], {})
+
+    dearer = Item("base", Flat(1999), Decimal(1))
+    changed = draft(
+        timeline(dearer, attached=[Attached(once, 0)]), first_period=0, horizon_at=START,
+        billed=first.lines,
+    )  # fmt: skip
+    assert [(line.kind, line.net_minor) for line in changed.lines] == [
+        ("credit", -499), ("charge", 999),
+    ]  # fmt: skip
+    assert changed.used == {}
+
+
+def test_a_credit_takes_back_what_stands_with_the_rate_it_was_taxed_at():
+    charged = draft(timeline(), first_period=0, horizon_at=START).lines[0]
+    at_19 = replace(charged, quantity=Decimal(2), tax_minor=190, tax_rate=Decimal(19))
+    at_7 = replace(charged, quantity=Decimal(3), tax_minor=70, tax_rate=Decimal(7))
+    back = difference([], [at_19])
+    billed = [at_19, *back, at_7]
+    for ordered in permutations(billed):
+        assert [
+            (each.net_minor, each.tax_minor, each.tax_rate, each.quantity)
+            for each in difference([], ordered)
+        ] == [(-999, -70, Decimal(7), Decimal(3))]
+    # Right in its net amount, wrong in its tax: not billed right.
+    assert [each.tax_minor for each in difference([at_7], [at_19])] == [-190, 70]
+
+
 def test_amounts_beyond_the_limit_are_refused():
     huge = timeline(Item("x", PerUnit(Decimal(10**15)), Decimal(2)))
     with pytest.raises(AmountOutOfRange):
@@ -81,10 +123,11 @@ items = st.lists(
 )  # fmt: skip
 discounts = st.lists(
     st.one_of(
-        st.decimals(Decimal("0.1"), 100, places=1).map(
-            lambda v: ("percent", v)
+        st.tuples(
+            st.just("percent"), st.decimals(Decimal("0.1"), 100, places=1),
+            st.sampled_from(Duration),
         ),
-        st.integers(1, 10**5).map(lambda v: ("fixed", v)),
+        st.tuples(st.just("fixed"), st.integers(1, 10**5), st.sampled_from(Duration)),
     ),
     max_size=3,
 )  # fmt: skip
@@ -93,12 +136,12 @@ discounts = st.lists(
 def build(models, quantity, chosen) -> Timeline:
     attached = [
         Attached(
-            Discount(str(n), Kind.PERCENT, value, None, None, Duration.FOREVER, None)
+            Discount(str(n), Kind.PERCENT, value, None, None, duration, n + 1)
             if kind == "percent"
-            else Discount(str(n), Kind.FIXED, None, value, "EUR", Duration.FOREVER, None),
+            else Discount(str(n), Kind.FIXED, None, value, "EUR", duration, n + 1),
             0,
         )
-        for n, (kind, value) in enumerate(chosen)
+        for n, (kind, value, duration) in enumerate(chosen)
     ]
     return timeline(
         *(Item(f"price{n}", model, quantity) for n, model in enumerate(models)), attached=attached
@@ -118,6 +161,7 @@ def test_billing_twice_bills_once_in_any_order(models, quantity, chosen, periods
     )  # fmt: skip
     assert again.lines == ()
     assert again.total_minor == 0
+    assert again.used == {}
 
 
 @given(items, items, st.decimals(0, 500, places=2), discounts)
@@ -158,11 +202,11 @@ def test_a_program_that_imports_nothing_of_ours_recomputes_the_total(tmp_path):
     found = draft(
         build(
             [Flat(999), PerUnit(Decimal("12.345"))], Decimal("7.5"),
-            [("percent", Decimal("12.5")), ("fixed", 250)],
+            [("percent", Decimal("12.5"), Duration.FOREVER), ("fixed", 250, Duration.ONCE)],
         ),
         first_period=0, horizon_at=START,
     )  # fmt: skip
-    explained = {
+    explained: dict[str, Any] = {
         "total_minor": found.total_minor,
         "lines": [{"net_minor": x.net_minor, "derivation": x.derivation} for x in found.lines],
     }
@@ -174,6 +218,12 @@ def test_a_program_that_imports_nothing_of_ours_recomputes_the_total(tmp_path):
     assert good.returncode == 0, good.stdout + good.stderr
     # 999 + round(92.5875) = 1092; 12.5 % per line: 125 and 12; then 250 in all.
     assert good.stdout == "total 705 computed, 705 stated\n"
-    path.write_text(json.dumps(explained | {"total_minor": found.total_minor + 1}))
-    bad = subprocess.run([sys.executable, "-I", PROGRAM, path], capture_output=True, check=False)
-    assert bad.returncode == 1
+    for forged in (
+        explained | {"total_minor": found.total_minor + 1},
+        explained | {"lines": [explained["lines"][0] | {"net_minor": 1}, explained["lines"][1]]},
+    ):
+        bad = subprocess.run(
+            [sys.executable, "-I", PROGRAM, "-"], input=json.dumps(forged),
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert bad.returncode == 1, bad.stdout

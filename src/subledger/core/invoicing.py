@@ -39,7 +39,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """A discount of the subscription and how many periods it has given already."""
+    """A discount of the subscription and how many periods it had given before the first period of
+    the draft. (Counting those of ``billed`` too would end it early and bill them anew.)"""
 
     discount: Discount
     used_periods: int
@@ -101,7 +102,7 @@ class Draft:
     periods: int
     next_billing_at: datetime | None
     used: Mapping[str, int]
-    """Discount id → periods used by this draft."""
+    """Discount id → periods that this draft adds to those used."""
 
 
 def draft(
@@ -133,8 +134,26 @@ def draft(
     existing = tuple(billed)
     if existing:
         lines = difference(lines, existing)
+        used = _newly_used(lines, existing)
     ends = timeline.ended_at is not None and start_at >= timeline.ended_at
     return _sum(timeline, lines, last, n - first_period, None if ends else start_at, used)
+
+
+def _newly_used(added: Iterable[Line], billed: Iterable[Line]) -> dict[str, int]:
+    """A discount that a period's billed lines have taken is not used again when they change."""
+    used: dict[str, int] = {}
+    for discount, _ in sorted(_taken(added) - _taken(billed)):
+        used[discount] = used.get(discount, 0) + 1
+    return used
+
+
+def _taken(lines: Iterable[Line]) -> set[tuple[str, datetime]]:
+    return {
+        (step["discount_id"], line.service_start_at)
+        for line in lines
+        if line.kind == "charge"
+        for step in line.derivation["discounts"]
+    }
 
 
 def _sum(
@@ -158,7 +177,7 @@ def _sum(
         period=last,
         periods=periods,
         next_billing_at=next_billing_at,
-        used=used if lines else {},
+        used=used,
     )
 
 
@@ -239,14 +258,17 @@ def _line(
 def difference(intended: Iterable[Line], billed: Iterable[Line]) -> list[Line]:
     """Intended less billed, by price and time: nothing for what is billed right, a credit of the
     whole billed line and the intended line anew for what is billed wrong, a credit for what
-    should not be there. The result does not depend on the order of ``billed``."""
+    should not be there. The result does not depend on the order of ``billed``. Intended lines
+    have different keys (AssertionError: the second of two would be billed again and again)."""
+    intended = tuple(intended)
+    assert len({line.key for line in intended}) == len(intended), "one line per price and period"
     existing: dict[tuple[str, datetime, datetime], list[Line]] = {}
     for line in billed:
         existing.setdefault(line.key, []).append(line)
     result = []
     for line in intended:
         found = existing.pop(line.key, [])
-        if sum(each.net_minor for each in found) == line.net_minor and found:
+        if found and _amounts(found) == _amounts([line]):
             continue
         result += _credits(found)
         result.append(line)
@@ -256,13 +278,34 @@ def difference(intended: Iterable[Line], billed: Iterable[Line]) -> list[Line]:
 
 
 def _credits(lines: Sequence[Line]) -> list[Line]:
-    """Take back what these lines (charges and earlier credits of one key) leave billed."""
-    gross = sum(each.gross_minor for each in lines)
-    discount = sum(each.discount_minor for each in lines)
-    tax = sum(each.tax_minor for each in lines)
+    """Take back what these lines (charges and earlier credits of one key) leave billed: one
+    credit for each stored tax rate, since a credit's tax never comes from another rate."""
+    return [
+        credit
+        for rate in sorted({each.tax_rate for each in lines})
+        for credit in _credit([each for each in lines if each.tax_rate == rate])
+    ]
+
+
+def _amounts(lines: Sequence[Line]) -> tuple[int, int, int]:
+    """Gross, discount and tax of lines together (minor units)."""
+    return (
+        sum(each.gross_minor for each in lines),
+        sum(each.discount_minor for each in lines),
+        sum(each.tax_minor for each in lines),
+    )
+
+
+def _credit(lines: Sequence[Line]) -> list[Line]:
+    """At most one credit, for lines of one key and one tax rate."""
+    gross, discount, tax = _amounts(lines)
     if gross == discount == tax == 0:
         return []
     first = lines[0]
+    # What still stands, whatever the order of the lines: charged less credited.
+    quantity = sum(
+        (-each.quantity if each.kind == "credit" else each.quantity for each in lines), Decimal(0)
+    )
     derivation = {
         "engine": ENGINE_VERSION,
         "steps": [],
@@ -291,7 +334,7 @@ def _credits(lines: Sequence[Line]) -> list[Line]:
             price_id=first.price_id,
             service_start_at=first.service_start_at,
             service_end_at=first.service_end_at,
-            quantity=first.quantity,
+            quantity=quantity,
             gross_minor=-gross,
             discount_minor=-discount,
             net_minor=discount - gross,
