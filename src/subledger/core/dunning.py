@@ -92,7 +92,8 @@ def next_step(
     The n-th counted failure is followed by the n-th delay; when delays are used up, or after a
     hard decline if the policy says so, the final action follows at once. A failure that did not
     reach the bank uses up no delay: it is tried again after six hours, at most 20 times in all.
-    ``retry_not_before`` (the provider's wish) only ever postpones a retry.
+    ``retry_not_before`` (the provider's wish) only ever postpones a retry, and by no more than
+    90 days after the failure, since a wish for the far future would leave the debt hanging.
     """
     assert failures, "nothing failed"
     last = failures[-1]
@@ -100,21 +101,22 @@ def next_step(
     if not last.counted:
         if number - _counted(failures) > MAX_NOT_COUNTED:
             return Final(policy.final, last.at)
-        return Retry(_not_before(last.at + NOT_COUNTED_DELAY, retry_not_before), number)
+        return Retry(_postponed(last.at, NOT_COUNTED_DELAY, retry_not_before), number)
     if policy.hard_decline_stops and last.decline is Decline.HARD:
         return Final(policy.final, last.at)
     counted = _counted(failures)
-    if counted > len(policy.delays) or counted == 0:
+    if counted > len(policy.delays):
         return Final(policy.final, last.at)
-    return Retry(_not_before(last.at + policy.delays[counted - 1], retry_not_before), number)
+    return Retry(_postponed(last.at, policy.delays[counted - 1], retry_not_before), number)
 
 
 def _counted(failures: Sequence[Failure]) -> int:
     return sum(each.counted for each in failures)
 
 
-def _not_before(at: datetime, earliest: datetime | None) -> datetime:
-    return at if earliest is None else max(at, earliest)
+def _postponed(failed_at: datetime, delay: timedelta, earliest: datetime | None) -> datetime:
+    at = failed_at + delay
+    return at if earliest is None else max(at, min(earliest, failed_at + MAX_DELAY))
 
 
 def plan_ahead(policy: Policy, first_failure_at: datetime) -> tuple[datetime, ...]:

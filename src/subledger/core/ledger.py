@@ -90,6 +90,23 @@ def written_off(*, customer: str, amount_minor: int, currency: str) -> tuple[Tra
     return _transfers(currency, (BAD_DEBT, receivable(customer), amount_minor))
 
 
+def recovered(
+    *, connection: str, customer: str, amount_minor: int, currency: str
+) -> tuple[Transfer, ...]:
+    """What was given up is paid after all: the writing off reversed, then paid."""
+    owed = written_off(customer=customer, amount_minor=amount_minor, currency=currency)
+    return reversed_transfers(owed) + paid(
+        connection=connection, customer=customer, amount_minor=amount_minor, currency=currency
+    )
+
+
+def refunded(
+    *, connection: str, source: str, amount_minor: int, currency: str
+) -> tuple[Transfer, ...]:
+    """Money goes back: ``source`` (``credit(customer)`` or ``unapplied(customer)``) → clearing."""
+    return _transfers(currency, (source, provider_clearing(connection), amount_minor))
+
+
 def reversed_transfers(transfers: Iterable[Transfer]) -> tuple[Transfer, ...]:
     """The exact reversal, in the same order."""
     return tuple(
