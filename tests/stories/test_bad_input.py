@@ -173,7 +173,7 @@ async def test_a_body_of_another_kind_and_paths_that_are_none(shop, refused):
         await refused(shop.raw("GET", f"/v1/customers/{bad}"), 404, "not_found")
     await refused(shop.raw("GET", "/v1/customers/%00"), 422, "invalid_request")
     for query, name in (("limit=0", "limit"), ("limit=101", "limit"), ("limit=x", "limit"),
-                        ("cursor=%00", "cursor"), ("cursor=WyJ4Il0", "cursor")):  # fmt: skip
+                        ("cursor=WyJ4Il0", "cursor")):  # fmt: skip
         await refused(
             shop.raw("GET", f"/v1/customers?{query}"), 422, "invalid_request", f"/query/{name}"
         )
