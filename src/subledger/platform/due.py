@@ -68,16 +68,18 @@ class DueQueue:
         schema = table.schema
         self.schema = schema
         # Per tenant, because each has a clock of its own; so no tenant's backlog hides another's.
+        # statement_timestamp() is stable, so an index can end there; clock_timestamp() is
+        # volatile, and every row that is not due yet would be read.
         self._scan = sql(
             f"""
             SELECT d.tenant_id, d.kind, d.id FROM identity.clocks c
             CROSS JOIN LATERAL (
                 SELECT d.tenant_id, d.kind, d.id, d.due_at FROM {schema}.due d
                 WHERE d.tenant_id = c.tenant_id AND d.announced_at IS NULL
-                  AND d.due_at <= coalesce(c.now_at, clock_timestamp())
+                  AND d.due_at <= coalesce(c.now_at, statement_timestamp())
                   -- What the clock has not opened yet must not fill the page.
                   AND (d.due_at, d.rank, d.number)
-                      <= (coalesce(c.now_at, clock_timestamp()), c.now_rank, c.now_number)
+                      <= (coalesce(c.now_at, statement_timestamp()), c.now_rank, c.now_number)
                 ORDER BY d.due_at LIMIT :limit
             ) AS d
             WHERE c.stopped_at IS NULL
@@ -86,7 +88,7 @@ class DueQueue:
         )
         self._stale = sql(
             f"SELECT d.tenant_id, d.kind, d.id FROM {schema}.due d"
-            " WHERE d.announced_at < clock_timestamp() - make_interval(secs => :stale_s)"
+            " WHERE d.announced_at < statement_timestamp() - make_interval(secs => :stale_s)"
             " ORDER BY d.announced_at LIMIT :limit"
         )
         self._claim = sql(
@@ -100,7 +102,7 @@ class DueQueue:
               AND (c.now_at IS NULL AND d.due_at <= clock_timestamp()
                    OR (d.due_at, d.rank, d.number) <= (c.now_at, c.now_rank, c.now_number))
               AND (d.announced_at IS NULL
-                   OR d.announced_at < clock_timestamp() - make_interval(secs => :stale_s))
+                   OR d.announced_at < statement_timestamp() - make_interval(secs => :stale_s))
               AND NOT EXISTS (
                 SELECT FROM {schema}.due f
                 WHERE f.tenant_id = d.tenant_id AND f.account_id = d.account_id

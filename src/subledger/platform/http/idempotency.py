@@ -58,7 +58,7 @@ class Keys:
             f"DELETE FROM {schema}.idempotency_keys WHERE (tenant_id, principal, key) IN ("
             f" SELECT tenant_id, principal, key FROM {schema}.idempotency_keys"
             " WHERE tenant_id = ANY (CAST(:tenants AS uuid[]))"
-            f" AND created_at < clock_timestamp() - interval '{KEPT_H} hours'"
+            f" AND created_at < statement_timestamp() - interval '{KEPT_H} hours'"
             " ORDER BY tenant_id, created_at LIMIT :limit FOR UPDATE SKIP LOCKED)"
         )
 

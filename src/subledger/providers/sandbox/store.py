@@ -87,7 +87,7 @@ _ADD_CALLBACKS = Insert(
 _SET_CALLBACKS = Update(tables.callbacks, keys=["tenant_id", "id"], sets=["state", "tries"])
 _READY_CALLBACKS = sql(
     "SELECT tenant_id, id FROM sandbox.callbacks WHERE state = 'ready' OR (state = 'sending'"
-    " AND claimed_at < clock_timestamp() - make_interval(secs => :lease_s))"
+    " AND claimed_at < statement_timestamp() - make_interval(secs => :lease_s))"
     " ORDER BY tenant_id, id LIMIT :limit"
 )
 _CLAIM_CALLBACKS = sql(
@@ -97,7 +97,7 @@ _CLAIM_CALLBACKS = sql(
         JOIN unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, id)
             USING (tenant_id, id)
         WHERE c.state = 'ready' OR (c.state = 'sending'
-            AND c.claimed_at < clock_timestamp() - make_interval(secs => :lease_s))
+            AND c.claimed_at < statement_timestamp() - make_interval(secs => :lease_s))
         ORDER BY c.tenant_id, c.id FOR NO KEY UPDATE OF c SKIP LOCKED
     )
     UPDATE sandbox.callbacks c SET state = 'sending', claimed_at = clock_timestamp(),

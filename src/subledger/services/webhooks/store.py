@@ -48,7 +48,7 @@ _PURGE = sql(
         CROSS JOIN LATERAL (
             SELECT r.tenant_id, r.id FROM webhooks.received r
             WHERE r.tenant_id = w.tenant_id
-              AND r.received_at < clock_timestamp() - interval '{KEPT_DAYS} days'
+              AND r.received_at < statement_timestamp() - interval '{KEPT_DAYS} days'
             ORDER BY r.received_at LIMIT :limit
         ) AS r LIMIT :limit)
     """

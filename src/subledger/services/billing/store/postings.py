@@ -36,6 +36,11 @@ _ROLL_UP = sql(
         FROM span JOIN billing.entries e USING (tenant_id)
         WHERE e.recorded_at >= (span.after_day + 1)::timestamp AT TIME ZONE 'UTC'
           AND e.recorded_at < (span.through_day + 1)::timestamp AT TIME ZONE 'UTC'
+          -- The same for all tenants together: bounds that the index on recorded_at can take.
+          AND e.recorded_at >= ((SELECT min(after_day) FROM span) + 1)::timestamp
+              AT TIME ZONE 'UTC'
+          AND e.recorded_at < ((SELECT max(through_day) FROM span) + 1)::timestamp
+              AT TIME ZONE 'UTC'
         GROUP BY 1, 2, 3, 4
     ), days AS (
         INSERT INTO billing.ledger_days

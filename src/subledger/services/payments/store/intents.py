@@ -39,7 +39,7 @@ _ASK = sql(
 _WAITING = sql(
     "SELECT r.tenant_id, r.attempt_id AS id FROM payments.refetches r"
     " WHERE r.claimed_at IS NULL"
-    " OR r.claimed_at < clock_timestamp() - make_interval(secs => :lease_s)"
+    " OR r.claimed_at < statement_timestamp() - make_interval(secs => :lease_s)"
     " ORDER BY r.claimed_at NULLS FIRST, r.requested_at LIMIT :limit"
 )
 _CLAIM = sql(
@@ -48,7 +48,7 @@ _CLAIM = sql(
         SELECT r.tenant_id, r.attempt_id, r.action, r.asked FROM {_WANTED}
         JOIN payments.refetches r ON r.tenant_id = w.tenant_id AND r.attempt_id = w.id
         WHERE r.claimed_at IS NULL
-           OR r.claimed_at < clock_timestamp() - make_interval(secs => :lease_s)
+           OR r.claimed_at < statement_timestamp() - make_interval(secs => :lease_s)
         ORDER BY r.tenant_id, r.attempt_id FOR NO KEY UPDATE OF r SKIP LOCKED
     ), claimed AS (
         UPDATE payments.refetches AS r SET claimed_at = clock_timestamp()

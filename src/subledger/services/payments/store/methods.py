@@ -103,14 +103,14 @@ _SAVE_METHODS = Update(
 )
 _ATTACHING = sql(
     "SELECT m.tenant_id, m.id FROM payments.methods m"
-    " WHERE m.status = 'attaching' AND m.ready_at <= clock_timestamp()"
+    " WHERE m.status = 'attaching' AND m.ready_at <= statement_timestamp()"
     " ORDER BY m.ready_at LIMIT :limit"
 )
 _CLAIM_ATTACHING = sql(
     f"""
     WITH locked AS (
         SELECT {_METHOD_COLUMNS} FROM {_WANTED} JOIN payments.methods m USING (tenant_id, id)
-        WHERE m.status = 'attaching' AND m.ready_at <= clock_timestamp()
+        WHERE m.status = 'attaching' AND m.ready_at <= statement_timestamp()
         ORDER BY m.tenant_id, m.id FOR NO KEY UPDATE OF m SKIP LOCKED
     ), claimed AS (
         UPDATE payments.methods AS m SET tries = m.tries + 1,

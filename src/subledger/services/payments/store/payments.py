@@ -30,7 +30,7 @@ _READY = sql(
     CROSS JOIN LATERAL (
         SELECT r.tenant_id, r.id, r.ready_at FROM payments.attempts r
         WHERE r.tenant_id = c.tenant_id AND r.kind = :kind AND r.state = 'ready'
-          AND r.ready_at <= clock_timestamp()
+          AND r.ready_at <= statement_timestamp()
         ORDER BY r.ready_at LIMIT :limit
     ) AS a
     WHERE c.stopped_at IS NULL
@@ -53,7 +53,7 @@ _RESERVING = sql(
 )
 _STALE = sql(
     "SELECT a.tenant_id, a.id FROM payments.attempts a WHERE a.state = 'in_flight'"
-    " AND a.claimed_at < clock_timestamp() - make_interval(secs => :lease_s)"
+    " AND a.claimed_at < statement_timestamp() - make_interval(secs => :lease_s)"
     " ORDER BY a.claimed_at LIMIT :limit"
 )
 _CLAIM = sql(
