@@ -197,20 +197,23 @@ def start_server(folder: Path, *, fsync: bool = False) -> Server:
         binaries=str(binaries),
         data=str(data),
     )
-    _wait_until_ready(process, port, folder / "server.log")
+    _wait_until_ready(process, data, folder / "server.log")
     return server
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait_until_ready(process: subprocess.Popen[bytes], data: Path, log: Path) -> None:
+    """Until the server itself says that it takes connections: its port opens before that."""
     deadline = time.monotonic() + _READY_WITHIN_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise NoServer(f"the server ended at once: {log.read_text().strip()}")
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=1):
-                return
-        except OSError:
-            time.sleep(0.02)
+            status = (data / "postmaster.pid").read_text().splitlines()[7].strip()
+        except (OSError, IndexError):
+            status = "starting"
+        if status == "ready":
+            return
+        time.sleep(0.02)
     raise NoServer(f"the server was not ready within {_READY_WITHIN_S} s")
 
 

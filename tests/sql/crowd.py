@@ -9,8 +9,17 @@ from uuid import UUID
 import asyncpg
 
 ROWS = 100_000
-ALONE = {"tenants", "clocks", "clock_moves", "connections", "endpoints", "tenant_parked"}
+ALONE = {"tenants", "clocks", "clock_moves", "connections", "endpoints", "faults"}
 """Tables that stay as they are: a tenant has one or a few rows of them."""
+NAMES = {"attempt_id", "token", "saved_token", "provider_ref", "external_id", "email_normalized"}
+"""Texts that name one thing each: a copy has its own."""
+MOMENTS = {
+    "due_at": "t.due_at + interval '50 years'",
+    "recorded_at": "t.recorded_at - k * interval '3 hours'",
+}
+"""Nobody works on copies, and they were not all written today."""
+OF_MANY = {"identity.api_keys", "entitlements.products"}
+"""Tables of which one tenant has a few rows and a hundred thousand tenants have many."""
 _STRETCHED = {"text", "bytea", "bigint", "integer", "smallint", "date"}
 
 
@@ -82,21 +91,27 @@ def _copy(table: Table) -> str:
         keys = [each for each in unique if each != "tenant_id"]
         if not any(table.columns[each] == "uuid" for each in keys):
             stretched.add(next(each for each in keys if table.columns[each] in _STRETCHED))
-    values = [_value(name, kind, name in stretched) for name, kind in table.columns.items()]
+    values = [
+        _value(name, kind, stretch=name in stretched, crowd=table.full in OF_MANY)
+        for name, kind in table.columns.items()
+    ]
     return (
         f"INSERT INTO {table.full} ({', '.join(table.columns)}) SELECT {', '.join(values)}"
-        f" FROM {table.full} t CROSS JOIN generate_series(1, $3::int) AS k WHERE t.tenant_id = $1"
+        f" FROM {table.full} t CROSS JOIN generate_series(1, $3::int) AS k"
+        " WHERE t.tenant_id = $1 AND $2::uuid IS NOT NULL"
     )
 
 
-def _value(name: str, kind: str, stretch: bool) -> str:
+def _value(name: str, kind: str, *, stretch: bool, crowd: bool) -> str:
     if name == "tenant_id":
-        return "CASE WHEN k % 2 = 0 THEN $1::uuid ELSE $2::uuid END"
+        one = "md5(t.tenant_id::text || k)::uuid"
+        return one if crowd else "CASE WHEN k % 2 = 0 THEN $1::uuid ELSE $2::uuid END"
     if kind == "uuid":
         return f"md5(t.{name}::text || k)::uuid"
-    if name == "due_at":
-        return "t.due_at + interval '50 years'"
-    if not stretch:
+    if name in MOMENTS:
+        return MOMENTS[name]
+    stretch = stretch or name.endswith("_hash")
+    if not stretch and not (name in NAMES and kind == "text"):
         return f"t.{name}"
     return {
         "text": f"t.{name} || '-' || k",

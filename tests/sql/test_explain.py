@@ -7,20 +7,45 @@ reaches has to be named below, with the reason.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import httpx
 import pytest
 
 from subledger.hosts.assembly import Options, assemble
 from subledger.platform import migrate
 from subledger.platform.db import statements
+from tests.pump import Pump
 from tests.sql.crowd import ROWS, multiply
 from tests.sql.plans import watch
-from tests.sql.year import live
-from tests.stories.shop import open_shop
+from tests.sql.year import break_things, live, open_and_close
+from tests.stories.shop import Shop, open_shop
 
-UNREACHED: dict[str, str] = {}
-"""The beginning of a statement → why the stories here do not reach it."""
+WHOLE = {
+    "SELECT currency, sum(amount_minor)::bigint AS captured_minor": "the sandbox provider sums a"
+    " tenant's whole journal, for tests and the demo",
+}
+"""The beginning of a statement → why it reads all rows of a tenant, so that no index helps."""
+UNREACHED = {
+    r"DELETE FROM \w+\.(parked|blocked) WHERE": "a poison event that was mended and replayed: by"
+    " primary key (tests/platform/test_eventlog.py)",
+    r"UPDATE payments\.refetches AS r SET claimed_at = NULL": "a question to the provider that came"
+    " up again meanwhile: by primary key",
+    r"(INSERT INTO|UPDATE|DELETE FROM) payments\.hints|SELECT h\.": "a notification of an attempt"
+    " that is not known yet: by primary key (tests/payments/test_charges.py)",
+    r"SELECT e\.subject, e\.type, count\(\*\) AS times": "an endless moment of a clock move; its"
+    " twin that counts all events is reached (tests/identity/test_clock_moves.py)",
+    r"SELECT 1 AS one$": "the readiness of a service without a schema",
+    r"SELECT a\.tenant_id, a\.id, a\.currency.* FROM billing\.accounts a .* USING \(tenant_id, id\)$": "accounts that are not locked yet; every consumer and request locks them first: by key",
+    r"SELECT tenant_id FROM identity\.tenants WHERE tenant_id > :after": "subledger invariants and"
+    " serve page through all tenants by primary key, as the finder of tenants",
+    r"UPDATE billing\.subscriptions AS t SET parked_reason": "a renewal that cannot be computed: by"
+    " primary key",
+    r"SELECT c\..* FROM sandbox\.charges c WHERE c\.tenant_id = :tenant AND c\.id = :id": "a bank"
+    " that decides later; the sandbox's own",
+}
+"""A statement, as a pattern of its beginning → why the stories here do not reach it."""
 
 
 @pytest.mark.long
@@ -28,14 +53,13 @@ async def test_no_statement_filters_away_more_than_a_thousand_rows(
     module_database_url: str, secret_key: str, admin: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plans = watch(monkeypatch)
-    assembly = assemble(
-        Options(
-            url_of=lambda name: migrate.service_url(module_database_url, name, secret_key),
-            secret_key=secret_key,
-            public_url="http://shop.test",
-            pool_size=3,
-        )
+    options = Options(
+        url_of=lambda name: migrate.service_url(module_database_url, name, secret_key),
+        secret_key=secret_key,
+        public_url="http://shop.test",
+        pool_size=3,
     )
+    assembly = assemble(options)
     connection = await admin(module_database_url)
     try:
         await assembly.memory.catch_up()
@@ -45,21 +69,32 @@ async def test_no_statement_filters_away_more_than_a_thousand_rows(
         await connection.execute("VACUUM ANALYZE")
         assert min(counts.values()) >= ROWS, counts
         plans.watching = True
+        await assembly.close()
+        assembly = assemble(options)  # a process that starts on old data
         await assembly.memory.catch_up()
-        await live(shop, "second", month=5)
+        api = httpx.AsyncClient(
+            transport=httpx.ASGITransport(assembly.app), base_url="http://shop.test", timeout=60,
+            headers=shop.api.headers,
+        )  # fmt: skip
+        again = Shop(assembly, Pump(assembly), api, shop.tenant_id, shop.key, shop.live_key)
         for step in assembly.steps:
             await step.run(step.limit)
+        await live(again, "second", month=5)
+        await open_and_close(again)
+        await break_things(again)
+        await api.aclose()
         await shop.api.aclose()
         await other.api.aclose()
     finally:
         await connection.close()
         await assembly.close()
-    wasteful = [f"{' '.join(name.split())}\n    {why}" for name, why in plans.wasteful.items()]
-    assert not wasteful, "\n".join(wasteful)
-    unreached = [" ".join(each.split()) for each in statements() if each not in plans.seen]
-    surprising = [
-        each for each in unreached if not any(each.startswith(known) for known in UNREACHED)
+    wasteful = [
+        f"{short}\n    {why}"
+        for short, why in ((" ".join(name.split()), why) for name, why in plans.wasteful.items())
+        if not short.startswith(tuple(WHOLE))
     ]
-    assert not surprising, "\n".join(surprising)
-    gone = [known for known in UNREACHED if not any(e.startswith(known) for e in unreached)]
-    assert not gone, f"reached after all, or gone: {gone}"
+    unreached = [" ".join(each.split()) for each in statements() if each not in plans.seen]
+    new = [each for each in unreached if not any(re.match(known, each) for known in UNREACHED)]
+    gone = [known for known in UNREACHED if not any(re.match(known, e) for e in unreached)]
+    found = [*wasteful, *(f"not reached: {each}" for each in new), *(f"gone: {e}" for e in gone)]
+    assert not found, "\n".join(found)

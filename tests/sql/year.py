@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Row, text
+
 from subledger.contracts.events import Event
 from subledger.platform import ids
 from subledger.platform.db import story
-from tests.stories.shop import START, Shop
+from subledger.platform.eventlog.consumer import Consumer
+from subledger.services.identity.usecases.delete_tenant import delete_tenant
+from tests.stories.shop import START, Shop, open_shop
 
 _EMIT = story("tests.sql_overpaid")
 
@@ -40,6 +49,48 @@ async def live(shop: Shop, word: str, *, month: int) -> None:
     await shop.pump.quiet()
 
 
+async def break_things(shop: Shop) -> None:
+    """Events that no handler can read, twice for each account: it is blocked, the second parks."""
+    for subject in (shop.assembly.databases["payments"].ids.new() for _ in range(2)):
+        for kind in ("payment.failed", "invoice.finalized", "subscription.activated"):
+            for _ in range(2):
+                await _emit(shop, kind, subject, {})
+                await shop.pump.quiet()
+    for service in shop.assembly.services:
+        for each in service.consumers:
+            for row in await _blocked(each, shop.tenant_id):
+                with pytest.raises(Exception):  # noqa: B017, PT011  # whatever the handler says
+                    await each.replay(tenant_id=shop.tenant_id, subject=row.subject)
+
+
+async def _blocked(consumer: Consumer, tenant_id: UUID) -> Sequence[Row[Any]]:
+    schema = consumer.group.schema
+    query = text(f"SELECT subject FROM {schema}.blocked WHERE tenant_id = :tenant")
+    async with consumer.database.transaction(_EMIT, tenants=[tenant_id]) as tx:
+        return await tx.rows(query, tenant=tenant_id)
+
+
+async def _emit(shop: Shop, kind: str, subject: UUID, data: dict[str, Any]) -> None:
+    event = Event(
+        type=kind, tenant_id=shop.tenant_id, subject=subject, data=data, occurred_at=START
+    )
+    async with shop.assembly.databases["payments"].transaction(
+        _EMIT, tenants=[shop.tenant_id]
+    ) as tx:
+        tx.emit([event])
+
+
+async def open_and_close(shop: Shop) -> None:
+    """A tenant comes, with its first payment method, and goes; the process is asked how it is."""
+    opened = await open_shop(shop.assembly)
+    await opened.card(await opened.customer())
+    database = shop.assembly.databases["identity"]
+    async with database.transaction(_EMIT) as tx:
+        await delete_tenant(tx, opened.tenant_id)
+    await opened.api.aclose()
+    assert (await shop.raw("GET", "/readyz")).status_code == 200
+
+
 async def _buyer(shop: Shop, name: str, plan: str) -> tuple[str, str]:
     customer = await shop.customer(name)
     await shop.card(customer)
@@ -68,7 +119,8 @@ async def _catalogue(shop: Shop, word: str, plan: str) -> None:
     thrifty = await shop.customer(f"{word}-thrifty")
     await shop.card(thrifty)
     await shop.subscribe(thrifty, plan, discount_ids=[off["id"]])
-    await shop.subscribe(thrifty, plan, discount_ids=[free["id"]])
+    user = await shop.customer(f"{word}-user")
+    await shop.subscribe(thrifty, plan, discount_ids=[free["id"]], beneficiary_id=user)
     price = {"code": "base", "currency": "EUR", "model": "flat", "amount_minor": 1099,
              "interval": {"unit": "month", "count": 1}}  # fmt: skip
     await shop.post(f"/v1/plans/{plan}/versions", {"prices": [price]})
@@ -76,6 +128,7 @@ async def _catalogue(shop: Shop, word: str, plan: str) -> None:
     for path, body in (
         (f"/v1/products/{product}", {"resources": ["film:a", "film:c"]}),
         (f"/v1/customers/{thrifty}", {"email": "new@example.com"}),
+        (f"/v1/customers/{user}", {"currency": "JPY"}),
     ):
         assert (await shop.raw("PATCH", path, json=body)).status_code == 200
     for path in (f"/v1/plans/{plan}/versions", "/v1/plans", "/v1/products", "/v1/discounts"):
@@ -115,7 +168,8 @@ async def _refused(shop: Shop, word: str, plan: str) -> None:
     bad = await shop.card(refused, "hard_decline")
     await shop.post(f"/v1/payment-methods/{good}/default", expect=200)
     body = {"invoice_id": second["invoice_id"], "payment_method_id": bad}
-    await shop.post("/v1/payments", body, expect=402)
+    for _ in range(2):
+        await shop.post("/v1/payments", body, expect=402, Idempotency_Key=f"{word}-pays")
     await shop.fault("charge_no_reply", 1)
     await shop.raw("POST", "/v1/payments", json=body | {"payment_method_id": good},
                    headers={"prefer": "wait=0"})  # fmt: skip
@@ -131,12 +185,7 @@ async def _overpay(shop: Shop, customer: str) -> None:
         "attempt_id": ids.text("att", database.ids.new()), "amount_minor": 5, "currency": "EUR",
         "dunning": False, "captured_at": START.isoformat(),
     }  # fmt: skip
-    event = Event(
-        type="payment.succeeded", tenant_id=shop.tenant_id, subject=ids.parse("cus", customer),
-        data=data, occurred_at=START,
-    )  # fmt: skip
-    async with database.transaction(_EMIT, tenants=[shop.tenant_id]) as tx:
-        tx.emit([event])
+    await _emit(shop, "payment.succeeded", ids.parse("cus", customer), data)
     await shop.pump.quiet()
     item = (await shop.get("/v1/work-items", status="open"))["data"][0]["id"]
     await shop.get(f"/v1/work-items/{item}")
@@ -176,6 +225,10 @@ async def _look(shop: Shop, good: tuple[str, str]) -> None:
         f"/v1/access/{customer}/film:a",
     ):  # fmt: skip
         await shop.get(path)
-    key = await shop.post("/v1/api-keys", {"name": "gone", "role": "admin"})
+    key = await shop.post(
+        "/v1/api-keys", {"name": "gone", "role": "admin"}, Idempotency_Key=customer
+    )
+    again = {"name": "gone", "role": "admin"}
+    assert (await shop.post("/v1/api-keys", again, Idempotency_Key=customer))["id"] == key["id"]
     assert (await shop.raw("DELETE", f"/v1/api-keys/{key['id']}")).status_code == 204
     await shop.captured()

@@ -19,17 +19,11 @@ from subledger.core import money
 from subledger.core.errors import CoreError
 from subledger.platform import ids
 from subledger.platform.db import Database, Tx, story
-from subledger.providers.sandbox import cards, store
+from subledger.providers.sandbox import cards, faults, store
 from subledger.providers.sandbox.hosted import HostedPages
 from subledger.providers.sandbox.journal import Asked, Journal, KeyReused, told
 
 MOST_BYTES = 64 * 1024
-FAULTS = {
-    *("charge_no_reply", "charge_500", "charge_html", "charge_unknown_status"),
-    *("webhook_never", "webhook_twice", "webhook_thrice"),
-}
-"""What can be made to go wrong: a charge is captured and its answer spoiled, or a webhook lost or
-sent again."""
 _KEY = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HTML = b"<!doctype html><title>502</title><h1>Bad gateway</h1>"
@@ -339,7 +333,7 @@ class SandboxApp:
 
     async def _set_fault(self, tenant_id: UUID, data: Mapping[str, Any]) -> tuple[int, Any]:
         mode, remaining = str(data["mode"]), int(data["remaining"])
-        if mode not in FAULTS or not 0 <= remaining <= 1_000_000:
+        if mode not in faults.ALL or not 0 <= remaining <= 1_000_000:
             raise Refused(422, "unknown_fault")
 
         async def work(tx: Tx) -> None:

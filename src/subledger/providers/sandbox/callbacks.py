@@ -19,7 +19,7 @@ from subledger.platform import crashpoints, ids
 from subledger.platform.db import Database, Tx, assert_no_transaction, story
 from subledger.platform.due import Due
 from subledger.providers.port import HttpRequest, Transport
-from subledger.providers.sandbox import store
+from subledger.providers.sandbox import faults, store
 from subledger.providers.sandbox.adapter import SIGNATURE, sign
 
 MOST_TRIES = 10
@@ -50,15 +50,15 @@ async def owe(tx: Tx, owed: Sequence[Owed]) -> None:
     wanted: dict[UUID, int] = {}
     for each in owed:
         wanted[each.tenant_id] = wanted.get(each.tenant_id, 0) + 1
-    faults = await store.take_faults(tx, wanted, prefix="webhook_")
+    spoiled = await store.take_faults(tx, wanted, modes=faults.WEBHOOK)
     rows, due = [], []
     for each in owed:
-        spent = faults.get(each.tenant_id)
+        spent = spoiled.get(each.tenant_id)
         fault = spent.pop() if spent else ""
         callback = tx.ids.new()
         body = {"id": ids.text("cb", callback), "type": each.kind, "data": each.data}
         # A repeated delivery is the same notification: the same body and id once more.
-        for _ in range({"webhook_never": 0, "webhook_twice": 2, "webhook_thrice": 3}.get(fault, 1)):
+        for _ in range(faults.DELIVERIES.get(fault, 1)):
             row_id = tx.ids.new()
             rows.append(
                 {

@@ -175,12 +175,12 @@ background:var(--bg);color:var(--ink);font:16px/1.5 system-ui,'Liberation Sans',
 main{width:min(440px,94vw);background:var(--card);border:1px solid var(--line);border-radius:14px;
 padding:28px 28px 22px;margin:20px 0}h1{font-size:20px;margin:0 0 2px}.sum{font-size:34px;
 font-weight:650;margin:2px 0 16px}label{display:block;font-size:14px;color:var(--mute);
-margin-top:8px}
+margin:8px 0 6px}
 input[type=text]{width:100%;font:18px/1.2 ui-monospace,monospace;padding:11px 12px;border:1px solid
 var(--line);border-radius:8px;background:transparent;color:inherit}.keep{display:flex;gap:9px;
 align-items:flex-start;color:var(--ink)}button,.back{display:block;width:100%;margin-top:18px;
-padding:12px;border:0;border-radius:8px;background:var(--on);color:#fff;font:600 17px/1.2 inherit;
-font-family:inherit;text-align:center;text-decoration:none;cursor:pointer}.bad{color:var(--bad);
+padding:12px;border:0;border-radius:8px;background:var(--on);color:#fff;font-family:inherit;
+font-size:17px;font-weight:600;text-align:center;text-decoration:none;cursor:pointer}.bad{color:var(--bad);
 margin:10px 0 0}.hint{font-size:13px;color:var(--mute);margin-top:20px;border-top:1px solid
 var(--line);padding-top:12px}td{padding:2px 10px 2px 0;vertical-align:top}td:first-child{
 font-family:ui-monospace,monospace;white-space:nowrap}.lang{float:right;font-size:13px}

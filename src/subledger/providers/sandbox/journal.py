@@ -14,7 +14,7 @@ from sqlalchemy import Row
 
 from subledger.platform import ids
 from subledger.platform.db import Database, Tx, story
-from subledger.providers.sandbox import cards, store
+from subledger.providers.sandbox import cards, faults, store
 from subledger.providers.sandbox.callbacks import Owed, owe
 
 _CHARGE = story("sandbox.charge")
@@ -170,14 +170,14 @@ async def _charge_fresh(
     wanted: dict[UUID, int] = {}
     for each in fresh:
         wanted[each.tenant_id] = wanted.get(each.tenant_id, 0) + 1
-    faults = await store.take_faults(tx, wanted, prefix="charge_") if faulty else {}
+    spoiled = await store.take_faults(tx, wanted, modes=faults.CHARGE) if faulty else {}
 
     tries = {key: row.tries for key, row in methods.items()}
     answers, rows, later = {}, [], []
     for each in fresh:
         now = clocks[each.tenant_id]
         verdict = _judge(methods.get((each.tenant_id, each.token)), tries)
-        spent = faults.get(each.tenant_id)
+        spent = spoiled.get(each.tenant_id)
         fault = spent.pop() if spent else None
         row = _row(each, verdict, charge_id=tx.ids.new(), now=now)
         if verdict.code != cards.LOST:
@@ -185,7 +185,7 @@ async def _charge_fresh(
         if row["settles_at"] is not None:
             later.append(row)
         if not verdict.reply:
-            fault = "charge_no_reply"
+            fault = faults.NO_REPLY
         answers[each.tenant_id, each.key] = (row["request_hash"], told(row, now, fault))
     if await store.add_charges(tx, rows) < len(rows):
         raise Raced

@@ -113,7 +113,7 @@ _ADD_FAULT = Insert(
 )
 _FAULTS = sql(
     "SELECT tenant_id, mode, remaining FROM sandbox.faults"
-    " WHERE tenant_id = ANY (CAST(:tenants AS uuid[])) AND starts_with(mode, :prefix)"
+    " WHERE tenant_id = ANY (CAST(:tenants AS uuid[])) AND mode = ANY (CAST(:modes AS text[]))"
     " AND remaining > 0"
     " ORDER BY tenant_id, mode FOR NO KEY UPDATE"
 )
@@ -245,15 +245,16 @@ async def set_fault(tx: Tx, tenant: UUID, mode: str, remaining: int) -> None:
     await _ADD_FAULT(tx, [{"tenant_id": tenant, "mode": mode, "remaining": remaining}])
 
 
-async def take_faults(tx: Tx, wanted: Mapping[UUID, int], *, prefix: str) -> dict[UUID, list[str]]:
+async def take_faults(
+    tx: Tx, wanted: Mapping[UUID, int], *, modes: Sequence[str]
+) -> dict[UUID, list[str]]:
     """The fault of each of the next ``wanted`` charges or webhooks of a tenant, while any remain.
 
-    ``prefix`` says which: ``charge_`` or ``webhook_``. Of several modes the first by name is
-    spent first.
+    Of several ``modes`` that are set the first by name is spent first.
     """
     taken: dict[UUID, list[str]] = {}
     spent = []
-    for row in await tx.rows(_FAULTS, tenants=sorted(wanted), prefix=prefix):
+    for row in await tx.rows(_FAULTS, tenants=sorted(wanted), modes=list(modes)):
         if row.tenant_id not in taken:
             n = min(row.remaining, wanted[row.tenant_id])
             taken[row.tenant_id] = [row.mode] * n

@@ -331,6 +331,7 @@ CREATE TABLE billing.transfers (
 CREATE INDEX transfers_of_account ON billing.transfers (tenant_id, account_id, occurred_at)
 ;;
 CREATE INDEX transfers_recorded ON billing.transfers USING brin (recorded_at)
+    WITH (pages_per_range = 8, autosummarize = on)
 ;;
 CREATE VIEW billing.entries WITH (security_invoker = true) AS
     SELECT tenant_id, ledger_tx, n, kind, account_id, invoice_id, debit_account AS ledger_account,

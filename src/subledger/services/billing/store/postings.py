@@ -20,36 +20,38 @@ _BALANCES = Insert(
     conflict="(tenant_id, account_id, ledger, currency)"
     " DO UPDATE SET balance_minor = balances.balance_minor + excluded.balance_minor",
 )
-_ROLL_UP = sql(
+_UNSUMMED = sql(
     """
-    WITH through AS (
-        SELECT (clock_timestamp() AT TIME ZONE 'UTC' - interval '15 minutes')::date - 1 AS day
-    ), span AS (
-        SELECT t.tenant_id, coalesce(r.through_day, date '2000-01-01') AS after_day,
-               through.day AS through_day
-        FROM through CROSS JOIN unnest(CAST(:tenants AS uuid[])) AS t(tenant_id)
-        LEFT JOIN billing.rolled_up r USING (tenant_id)
-        WHERE coalesce(r.through_day, date '2000-01-01') < through.day
-    ), sums AS (
-        SELECT e.tenant_id, (e.recorded_at AT TIME ZONE 'UTC')::date AS day, e.ledger_account,
-               e.currency, sum(e.debit_minor) AS debit_minor, sum(e.credit_minor) AS credit_minor
-        FROM span JOIN billing.entries e USING (tenant_id)
-        WHERE e.recorded_at >= (span.after_day + 1)::timestamp AT TIME ZONE 'UTC'
-          AND e.recorded_at < (span.through_day + 1)::timestamp AT TIME ZONE 'UTC'
-          -- The same for all tenants together: bounds that the index on recorded_at can take.
-          AND e.recorded_at >= ((SELECT min(after_day) FROM span) + 1)::timestamp
-              AT TIME ZONE 'UTC'
-          AND e.recorded_at < ((SELECT max(through_day) FROM span) + 1)::timestamp
-              AT TIME ZONE 'UTC'
-        GROUP BY 1, 2, 3, 4
-    ), days AS (
-        INSERT INTO billing.ledger_days
-            (tenant_id, day, ledger_account, currency, debit_minor, credit_minor)
-        SELECT tenant_id, day, ledger_account, currency, debit_minor, credit_minor FROM sums
-        ORDER BY 1, 2, 3, 4
-    )
+    SELECT array_agg(t.tenant_id ORDER BY t.tenant_id) AS tenants, through.day AS through_day,
+           (coalesce(r.through_day, date '2000-01-01') + 1)::timestamp AT TIME ZONE 'UTC'
+               AS from_at,
+           (through.day + 1)::timestamp AT TIME ZONE 'UTC' AS to_at
+    FROM (SELECT (clock_timestamp() AT TIME ZONE 'UTC' - interval '15 minutes')::date - 1)
+        AS through(day)
+    CROSS JOIN unnest(CAST(:tenants AS uuid[])) AS t(tenant_id)
+    LEFT JOIN billing.rolled_up r USING (tenant_id)
+    WHERE coalesce(r.through_day, date '2000-01-01') < through.day
+    GROUP BY r.through_day, through.day ORDER BY r.through_day NULLS FIRST
+    """
+)
+# The moments are parameters, not a join: the index on recorded_at can take them.
+_SUM_DAYS = sql(
+    """
+    INSERT INTO billing.ledger_days
+        (tenant_id, day, ledger_account, currency, debit_minor, credit_minor)
+    SELECT tenant_id, (recorded_at AT TIME ZONE 'UTC')::date, ledger_account, currency,
+           sum(debit_minor), sum(credit_minor)
+    FROM billing.entries
+    WHERE tenant_id = ANY (CAST(:tenants AS uuid[]))
+      AND recorded_at >= :from_at AND recorded_at < :to_at
+    GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+    """
+)
+_MOVE_ON = sql(
+    """
     INSERT INTO billing.rolled_up (tenant_id, through_day)
-    SELECT tenant_id, through_day FROM span ORDER BY tenant_id
+    SELECT tenant_id, :through_day FROM unnest(CAST(:tenants AS uuid[])) AS t(tenant_id)
+    ORDER BY tenant_id
     ON CONFLICT (tenant_id) DO UPDATE SET through_day = excluded.through_day
     """
 )
@@ -64,7 +66,11 @@ async def all_tenants(tx: Tx) -> list[UUID]:
 async def roll_up(tx: Tx, tenants: Sequence[UUID]) -> int:
     """Sum the days that are over and not summed yet; tells how many tenants moved on. Two at
     once collide on the day's key, and the later one rolls back."""
-    return await tx.run(_ROLL_UP, tenants=list(tenants))
+    done = 0
+    for span in await tx.rows(_UNSUMMED, tenants=list(tenants)):
+        await tx.run(_SUM_DAYS, tenants=span.tenants, from_at=span.from_at, to_at=span.to_at)
+        done += await tx.run(_MOVE_ON, tenants=span.tenants, through_day=span.through_day)
+    return done
 
 
 async def insert_transfers(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
