@@ -89,7 +89,7 @@ async def _until_done(admin: Any, tenant_id: UUID, subscriptions: int) -> None:
         )
         if granted >= subscriptions:
             return
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
     raise AssertionError(f"only {granted} of {subscriptions} after {GIVE_UP_AFTER_S} s")
 
 

@@ -1,4 +1,7 @@
-"""``python -m tests.simulation --seeds N --from FIRST``: seeds one after the other, each judged."""
+"""``python -m tests.simulation --seeds N --from FIRST [--postgres URL]``: seeds, each judged.
+
+Without ``--postgres`` (an administrator's URL) it starts a PostgreSQL of its own.
+"""
 
 from __future__ import annotations
 
@@ -7,55 +10,68 @@ import asyncio
 import sys
 import tempfile
 import time
+import traceback
+from collections import Counter
 from pathlib import Path
 
 import asyncpg
 
-from subledger.platform import migrate
+from subledger.platform.settings import asyncpg_url
 from subledger.platform.telemetry import logs
-from tests.conftest import start_server, stop_server
-from tests.simulation.world import simulate
-
-SECRET = "simulation"
+from tests.conftest import SECRET_KEY, Server, migrated, start_server, stop_server
+from tests.simulation.run import Simulation
 
 
-async def run(admin_url: str, url: str, seeds: range) -> int:
-    admin = await asyncpg.connect(admin_url.replace("+asyncpg", ""))
-    await admin.execute("CREATE DATABASE simulation")
-    await admin.close()
-    await migrate.migrate(url, secret_key=SECRET)
-    failed = crashes = steps = 0
-    began = time.monotonic()
+async def run(server: Server, seeds: range) -> int:
+    """Live the seeds in a database of their own; how many failed."""
+    name = f"simulation_{time.time_ns()}"
+    try:
+        return await _live(await migrated(server, name), seeds)
+    finally:
+        admin = await asyncpg.connect(server.admin_url.replace("+asyncpg", ""))
+        await admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        await admin.close()
+
+
+async def _live(url: str, seeds: range) -> int:
+    failed, picks, began = 0, 0, time.monotonic()
+    deaths: Counter[str] = Counter()
+    simulation = Simulation(url=url, secret_key=SECRET_KEY)
+    await simulation.open()
     for seed in seeds:
         try:
-            world = await simulate(seed, url=url, secret_key=SECRET)
-        except AssertionError as error:
+            lived = await simulation.lives(seed)
+        except Exception:
             failed += 1
-            print(f"FAILED {error}", flush=True)
+            print(f"seed {seed} FAILED\n{traceback.format_exc()}", flush=True)
             continue
-        crashes += world.crashes
-        steps += len(world.trace)
-        await world.close()
-    took_s = time.monotonic() - began
+        picks += len(lived.trace)
+        deaths.update(lived.deaths)
+    await simulation.close()
     print(
-        f"{len(seeds)} seeds from {seeds.start}: {failed} failed; {steps} picks, {crashes} crashes,"
-        f" {took_s:.0f} s"
+        f"{len(seeds)} seeds from {seeds.start}: {failed} failed; {picks} picks,"
+        f" {deaths.total()} deaths at {len(deaths)} places, {time.monotonic() - began:.0f} s"
+        f" ({time.process_time():.0f} s of processor)"
     )
-    return 1 if failed else 0
+    return failed
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Seeded months on a real PostgreSQL.")
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--from", type=int, default=1, dest="first")
+    parser.add_argument("--postgres", help="an administrator's URL; else a server of its own")
     asked = parser.parse_args()
     logs.configure(level="error")
+    seeds = range(asked.first, asked.first + asked.seeds)
+    if asked.postgres:
+        given = Server(admin_url=asyncpg_url(asked.postgres), binaries=None)
+        return 1 if asyncio.run(run(given, seeds)) else 0
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o711)
     server = start_server(folder)
     try:
-        seeds = range(asked.first, asked.first + asked.seeds)
-        return asyncio.run(run(server.admin_url, server.url("simulation"), seeds))
+        return 1 if asyncio.run(run(server, seeds)) else 0
     finally:
         stop_server(server)
 

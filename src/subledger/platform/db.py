@@ -219,13 +219,18 @@ class Tx:
         """Root rows that this transaction has locked, by kind, tenant and id."""
         self._connection = connection
         self._now: dict[UUID, datetime] = {}
+        self._reader_done = False
 
     async def rows(self, statement: TextClause, /, **values: Any) -> Sequence[Row[Any]]:
         """Run a statement that returns rows."""
+        if self._reader_done:
+            await self._be_oneself()
         return (await self._connection.execute(statement, values)).all()
 
     async def run(self, statement: TextClause, /, **values: Any) -> int:
         """Run a statement that returns no rows; tells how many it touched."""
+        if self._reader_done:
+            await self._be_oneself()
         count = (await self._connection.execute(statement, values)).rowcount
         self.wrote = self.wrote or count > 0
         return count
@@ -233,6 +238,8 @@ class Tx:
     async def use_tenants(self, tenants: Iterable[UUID]) -> None:
         """Make exactly these tenants' rows visible until the end of the transaction."""
         self.tenants = frozenset(tenants)
+        if self._reader_done:
+            await self._be_oneself()
         listed = ",".join(sorted(str(each) for each in self.tenants))
         await self._connection.execute(_SET_TENANTS, {"tenants": listed})
 
@@ -240,8 +247,14 @@ class Tx:
     async def reading_as(self, role: str) -> AsyncIterator[None]:
         """Become one of the readers whose policies see all tenants (log, due, tenant finder)."""
         assert role in {LOG_READER, DUE_READER, TENANT_FINDER, CLOCK_MOVER}
+        self._reader_done = False
         await self._connection.exec_driver_sql(f"SET LOCAL ROLE {role}")
         yield
+        # Left with the next statement: a step that found nothing ends here, and so does the role.
+        self._reader_done = True
+
+    async def _be_oneself(self) -> None:
+        self._reader_done = False
         await self._connection.exec_driver_sql("SET LOCAL ROLE NONE")
 
     async def clocks(self, tenants: Iterable[UUID]) -> Mapping[UUID, datetime]:

@@ -8,6 +8,7 @@ opens moments up to ``(now_at, now_rank, now_number)``; a live tenant's opens al
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,11 +25,12 @@ from sqlalchemy import (
     Uuid,
 )
 
-from subledger.platform.bulk import Insert
+from subledger.platform.bulk import Insert, by_keys
 from subledger.platform.db import DUE_READER, Tx, sql
 
 ANNOUNCED_AGAIN_S = 15 * 60
 """A row announced this long ago (wall clock) without being settled is announced again."""
+_LOOK_FOR_STALE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class DueQueue:
     def __init__(self, table: Table) -> None:
         schema = table.schema
         self.schema = schema
+        self._stale_looked_at = -_LOOK_FOR_STALE_S
         # Per tenant, because each has a clock of its own; so no tenant's backlog hides another's.
         # statement_timestamp() is stable, so an index can end there; clock_timestamp() is
         # volatile, and every row that is not due yet would be read.
@@ -94,9 +97,7 @@ class DueQueue:
         self._claim = sql(
             f"""
             SELECT d.tenant_id, d.kind, d.id, d.account_id, d.due_at, d.rank, d.number
-            FROM {schema}.due d
-            JOIN unnest(CAST(:tenants AS uuid[]), CAST(:kinds AS text[]), CAST(:ids AS uuid[]))
-                AS w(tenant_id, kind, id) USING (tenant_id, kind, id)
+            {by_keys(f"{schema}.due d", tenant_id="tenants", kind="kinds text", id="ids")}
             JOIN identity.clocks c ON c.tenant_id = d.tenant_id
             WHERE c.stopped_at IS NULL
               AND (c.now_at IS NULL AND d.due_at <= clock_timestamp()
@@ -108,14 +109,16 @@ class DueQueue:
                 WHERE f.tenant_id = d.tenant_id AND f.account_id = d.account_id
                   AND (f.due_at, f.rank, f.number, f.kind, f.id)
                       < (d.due_at, d.rank, d.number, d.kind, d.id))
-            ORDER BY d.tenant_id, d.kind, d.id FOR NO KEY UPDATE OF d SKIP LOCKED
+            FOR NO KEY UPDATE OF d SKIP LOCKED
             """
         )
         self._mark = sql(
+            # By place: the rows have just been locked.
             f"UPDATE {schema}.due AS d SET announced_at = clock_timestamp()"
-            " FROM unnest(CAST(:tenants AS uuid[]), CAST(:kinds AS text[]), CAST(:ids AS uuid[]))"
-            " AS w(tenant_id, kind, id)"
-            " WHERE d.tenant_id = w.tenant_id AND d.kind = w.kind AND d.id = w.id"
+            " FROM (SELECT f.place FROM unnest(CAST(:tenants AS uuid[]), CAST(:kinds AS text[]),"
+            " CAST(:ids AS uuid[])) AS w(tenant_id, kind, id) CROSS JOIN LATERAL ("
+            f"SELECT r.ctid AS place FROM {schema}.due r WHERE r.tenant_id = w.tenant_id"
+            " AND r.kind = w.kind AND r.id = w.id OFFSET 0) AS f) AS w WHERE d.ctid = w.place"
         )
         self._drop = sql(
             f"DELETE FROM {schema}.due AS d"
@@ -137,7 +140,7 @@ class DueQueue:
         """
         async with tx.reading_as(DUE_READER):
             found = await tx.rows(self._scan, limit=limit)
-            if len(found) < limit:
+            if len(found) < limit and self._stale_is_due():
                 found = [
                     *found,
                     *await tx.rows(
@@ -158,6 +161,14 @@ class DueQueue:
         if claimed:
             await tx.run(self._mark, **_keys(claimed))
         return claimed
+
+    def _stale_is_due(self) -> bool:
+        """Rarely: what is stale has waited for a quarter of an hour."""
+        now_s = time.monotonic()
+        if now_s - self._stale_looked_at < _LOOK_FOR_STALE_S:
+            return False
+        self._stale_looked_at = now_s
+        return True
 
     async def put(self, tx: Tx, rows: Iterable[Due]) -> None:
         """Set due moments (insert, or replace and make claimable again)."""

@@ -11,8 +11,8 @@ from alembic import op
 OWNER = "subledger_owner"
 
 VISIBLE = (
-    "tenant_id = ANY ((SELECT string_to_array("
-    "nullif(current_setting('app.tenants', true), ''), ',')::uuid[])::uuid[])"
+    "coalesce(tenant_id = ANY ((SELECT string_to_array("
+    "nullif(current_setting('app.tenants', true), ''), ',')::uuid[])::uuid[]), false)"
 )
 
 

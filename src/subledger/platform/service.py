@@ -35,6 +35,8 @@ class Step:
     hears_all: bool = False
     """Every commit wakes it, and it never waits longer than 20 ms while ``hurry`` says so."""
     hurry: Callable[[], bool] | None = None
+    tasks: int = 1
+    """How many loops a process runs of it: claims keep them apart, as they do processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,12 @@ class Service:
     def all_steps(self) -> list[Step]:
         """Consumers' steps first, then the service's own."""
         consumed = [
-            Step(f"{each.group.name}.consume", each.step, types=frozenset(each.group.handlers))
+            Step(
+                f"{each.group.name}.consume",
+                each.step,
+                types=frozenset(each.group.handlers),
+                tasks=each.group.tasks,
+            )
             for each in self.consumers
         ]
         return [*consumed, *self.steps]

@@ -8,7 +8,7 @@ Handlers never call the outside: they write an intent row that an executor's ste
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from sqlalchemy import Row
 
 from subledger.contracts.events import Event, Recorded
 from subledger.platform.db import LOG_READER, Database, Story, Tx, is_transient, sql, story
+from subledger.platform.eventlog.tables import PARTITIONS
 
 Handler = Callable[[Tx, Sequence[Recorded]], Awaitable[None]]
 Subjects = Sequence[tuple[UUID, UUID]]
@@ -41,6 +42,8 @@ class Group:
     schema: str
     handlers: Mapping[str, Handler]
     lock: Callable[[Tx, Subjects], Awaitable[None]] | None = None
+    tasks: int = 1
+    """Loops of a process that read for the group; each claims partitions of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,27 +60,21 @@ class _Moved(Exception):
     """Another worker moved this cursor meanwhile: its work is no longer ours."""
 
 
-def _read(columns: str) -> str:
-    return f"""
-    SELECT {columns}
-    FROM unnest(CAST(:partitions AS smallint[]), CAST(:afters AS bigint[]),
-                CAST(:uptos AS bigint[])) AS c(partition, after, upto)
-    CROSS JOIN LATERAL (
-        SELECT * FROM eventlog.events e
-        WHERE e.partition = c.partition AND e.position > c.after AND e.position <= c.upto
-          AND e.type = ANY (CAST(:types AS text[]))
-        ORDER BY e.position LIMIT :most
-    ) AS e
-    ORDER BY e.partition, e.position
+def _read(spans: int) -> str:
+    """Spans of so many partitions. Each is an arm of its own with its partition as a parameter:
+    the planner leaves out all other tables, where a join would plan each of them (2.4 ms)."""
+    arm = """
+    (SELECT e.partition, e.position, e.id, e.type, e.version, e.tenant_id, e.subject,
+            e.data::text AS data, e.occurred_at, e.recorded_at, e.cause
+     FROM eventlog.events e
+     WHERE e.partition = :partition_{n} AND e.position > :after_{n} AND e.position <= :upto_{n}
+       AND e.type = ANY (CAST(:types AS text[]))
+     ORDER BY e.position LIMIT :most)
     """
+    return "UNION ALL".join(arm.format(n=n) for n in range(spans))
 
 
-_READ = sql(
-    _read(
-        "e.partition, e.position, e.id, e.type, e.version, e.tenant_id, e.subject,"
-        " e.data::text AS data, e.occurred_at, e.recorded_at, e.cause"
-    )
-)
+_READ = [sql(_read(spans)) for spans in range(1, PARTITIONS + 1)]
 _LOG = sql("SELECT id, epoch, partitions FROM eventlog.log")
 
 
@@ -171,18 +168,20 @@ class Consumer:
     async def step(self, limit: int) -> int:
         """Handle what lies beyond the cursors, at most about ``limit`` events.
 
-        Returns how many positions the cursors moved, 0 when there is nothing (or another worker
-        has it). Raises transient failures; the same step may simply be run again.
+        Returns how many positions the cursors moved; 0 when there was nothing to handle (the
+        cursors may have passed what others handle) or another worker has it. Raises transient
+        failures; the same step may simply be run again.
         """
         if self._log_id is None:
             self._log_id = await self._create_cursors()
         try:
             async with self.database.transaction(self._story) as tx:
-                works = await self._claim_works(tx, limit)
+                works, is_all = await self._claim_works(tx, limit)
                 if not works:
                     return 0
                 await self._handle(tx, works)
-                return sum(work.upto - work.after for work in works)
+                moved = sum(work.upto - work.after for work in works)
+                return 0 if is_all and not any(work.events for work in works) else moved
         except Exception as error:
             if is_transient(error):
                 raise
@@ -216,37 +215,34 @@ class Consumer:
             await tx.run(self._create, name=self.group.name)
         return log_id
 
-    async def _claim_works(self, tx: Tx, limit: int) -> list[_Work]:
+    async def _claim_works(self, tx: Tx, limit: int) -> tuple[list[_Work], bool]:
+        """Work of about ``limit`` events, and whether there is no more than that."""
         lagging = await tx.rows(self._lagging, name=self.group.name, log=self._log_id)
-        heads: dict[int, int] = {}
-        expected = 0
-        for row in lagging:
-            if expected >= limit:
+        heads = {row.partition: row.head for row in lagging}
+        claimed: Sequence[Row[Any]] = []
+        for wanted in _chunks(lagging, limit):
+            claimed = await tx.rows(
+                self._claim, name=self.group.name, log=self._log_id, partitions=wanted
+            )
+            if claimed:
                 break
-            heads[row.partition] = row.head
-            expected += row.head - row.position
-        if not heads:
-            return []
-        claimed = await tx.rows(
-            self._claim, name=self.group.name, log=self._log_id, partitions=list(heads)
-        )
         spans = [
             (row.partition, row.position, min(heads[row.partition], row.position + WINDOW))
             for row in claimed
             if heads[row.partition] > row.position
         ]
-        return await self._load(tx, spans, limit) if spans else []
+        works = await self._load(tx, spans, limit) if spans else []
+        ahead = [work for work in works if work.upto == heads[work.partition]]
+        return works, len(ahead) == len(lagging)
 
     async def _load(self, tx: Tx, spans: Sequence[tuple[int, int, int]], limit: int) -> list[_Work]:
         async with tx.reading_as(LOG_READER):
-            rows = await tx.rows(
-                _READ,
-                partitions=[p for p, _, _ in spans],
-                afters=[a for _, a, _ in spans],
-                uptos=[u for _, _, u in spans],
-                types=self._types,
-                most=limit,
-            )
+            bounds = {
+                f"{name}_{n}": value
+                for n, span in enumerate(spans)
+                for name, value in zip(("partition", "after", "upto"), span, strict=True)
+            }
+            rows = await tx.rows(_READ[len(spans) - 1], types=self._types, most=limit, **bounds)
         events: dict[int, list[Recorded]] = {partition: [] for partition, _, _ in spans}
         for row in rows:
             events[row.partition].append(recorded(row))
@@ -387,6 +383,21 @@ def _stories(group: str) -> tuple[Story, Story]:
     if group not in _known:
         _known[group] = (story(f"{group}.consume"), story(f"{group}.park"))
     return _known[group]
+
+
+def _chunks(lagging: Sequence[Row[Any]], limit: int) -> Iterator[list[int]]:
+    """Partitions, the furthest behind first, in groups that hold about ``limit`` positions: where
+    other workers hold the first ones, the next are tried."""
+    chunk: list[int] = []
+    expected = 0
+    for row in lagging:
+        chunk.append(row.partition)
+        expected += row.head - row.position
+        if expected >= limit:
+            yield chunk
+            chunk, expected = [], 0
+    if chunk:
+        yield chunk
 
 
 def _waves(events: Sequence[Recorded]) -> list[list[Recorded]]:

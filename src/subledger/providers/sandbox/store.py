@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from subledger.platform.bulk import Insert, Update
+from subledger.platform.bulk import Insert, Update, by_keys
 from subledger.platform.db import DUE_READER, TENANT_FINDER, Tx, sql
 from subledger.platform.due import DueQueue
 from subledger.providers.sandbox import tables
@@ -32,14 +32,13 @@ _ADD_METHODS = Insert(
     tables.methods, [c.name for c in tables.methods.c], conflict="(tenant_id, token) DO NOTHING"
 )
 _METHODS = sql(
-    "SELECT m.tenant_id, m.token, m.kind, m.brand, m.last_four, m.tries FROM sandbox.methods m"
-    " JOIN unnest(CAST(:tenants AS uuid[]), CAST(:tokens AS text[])) AS w(tenant_id, token)"
-    " USING (tenant_id, token)"
+    "SELECT m.tenant_id, m.token, m.kind, m.brand, m.last_four, m.tries"
+    f" {by_keys('sandbox.methods m', tenant_id='tenants', token='tokens text')}"
 )
 _LOCK_METHODS = sql(
-    "SELECT m.tenant_id, m.token, m.kind, m.brand, m.last_four, m.tries FROM sandbox.methods m"
-    " JOIN unnest(CAST(:tenants AS uuid[]), CAST(:tokens AS text[])) AS w(tenant_id, token)"
-    " USING (tenant_id, token) ORDER BY m.tenant_id, m.token FOR NO KEY UPDATE OF m"
+    "SELECT m.tenant_id, m.token, m.kind, m.brand, m.last_four, m.tries"
+    f" {by_keys('sandbox.methods m', tenant_id='tenants', token='tokens text')}"
+    " FOR NO KEY UPDATE OF m"
 )
 _TRIED = Update(tables.methods, keys=["tenant_id", "token"], sets=["tries"])
 _ADD_CHARGES = Insert(
@@ -52,9 +51,8 @@ _CHARGE = (
     " c.status, c.code, c.request_hash, c.at, c.settles_at"
 )
 _CHARGES_BY_KEY = sql(
-    f"SELECT {_CHARGE} FROM sandbox.charges c"
-    " JOIN unnest(CAST(:tenants AS uuid[]), CAST(:keys AS text[])) AS w(tenant_id, idempotency_key)"
-    " USING (tenant_id, idempotency_key)"
+    f"SELECT {_CHARGE}"
+    f" {by_keys('sandbox.charges c', tenant_id='tenants', idempotency_key='keys text')}"
 )
 _CHARGE_OF_ID = sql(
     f"SELECT {_CHARGE} FROM sandbox.charges c WHERE c.tenant_id = :tenant AND c.id = :id"

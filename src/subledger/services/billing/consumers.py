@@ -43,4 +43,5 @@ def group(memory: TermsMemory) -> Group:
         schema="billing",
         handlers={kind: bound(use_case) for kind, use_case in _HANDLERS.items()},
         lock=_lock,
+        tasks=2,
     )

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Row
 
-from subledger.platform.bulk import Insert
+from subledger.platform.bulk import Insert, by_keys
 from subledger.platform.db import DUE_READER, LOG_READER, Tx, sql
 from subledger.services.entitlements import tables
 
@@ -64,10 +64,9 @@ _save_grants = Insert(
     " valid_until_at = excluded.valid_until_at, changed_at = excluded.changed_at",
 )
 _LOCK_GRANTS = sql(
-    f"SELECT {', '.join(f'g.{name}' for name in _GRANT_COLUMNS)} FROM entitlements.grants g"
-    " JOIN unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[]))"
-    " AS w(tenant_id, subscription_id) USING (tenant_id, subscription_id)"
-    " ORDER BY g.tenant_id, g.subscription_id FOR NO KEY UPDATE OF g"
+    f"SELECT {', '.join(f'g.{name}' for name in _GRANT_COLUMNS)}"
+    f" {by_keys('entitlements.grants g', tenant_id='tenants', subscription_id='ids')}"
+    " FOR NO KEY UPDATE OF g"
 )
 _save_customers = Insert(
     tables.customers,

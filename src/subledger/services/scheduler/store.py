@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from subledger.core.dunning import DEFAULT, Decline, Failure, FinalAction, Policy
-from subledger.platform.bulk import Insert, Update
+from subledger.platform.bulk import Insert, Update, by_keys
 from subledger.platform.db import DUE_READER, Tx, sql
 from subledger.platform.due import DueQueue
 from subledger.services.scheduler import tables
@@ -65,16 +65,14 @@ _LOCK_COLLECTIONS = sql(
            c.retries, c.first_failed_at, c.outcome, c.ended_at,
            EXISTS (SELECT FROM scheduler.due d WHERE d.tenant_id = c.tenant_id
                    AND d.kind IN ('{RETRY}', '{FINAL}') AND d.id = c.invoice_id) AS is_waiting
-    FROM scheduler.collections c JOIN {_WANTED} AS w(tenant_id, invoice_id)
-      USING (tenant_id, invoice_id)
-    ORDER BY c.tenant_id, c.invoice_id FOR NO KEY UPDATE OF c
+    {by_keys("scheduler.collections c", tenant_id="tenants", invoice_id="ids")}
+    FOR NO KEY UPDATE OF c
     """
 )
 _COLLECTIONS = sql(
     f"""
     SELECT c.tenant_id, c.invoice_id, c.retries, c.outcome
-    FROM scheduler.collections c JOIN {_WANTED} AS w(tenant_id, invoice_id)
-      USING (tenant_id, invoice_id)
+    {by_keys("scheduler.collections c", tenant_id="tenants", invoice_id="ids")}
     """
 )
 _LAST_NUMBERS = sql(

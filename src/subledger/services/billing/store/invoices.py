@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from subledger.platform.bulk import Insert, Update
+from subledger.platform.bulk import Insert, Update, by_keys
 from subledger.platform.db import Tx, sql
 from subledger.services.billing import tables
 from subledger.services.billing.store.subscriptions import Key
@@ -57,36 +57,30 @@ _INVOICE = (
     " i.finalized_at, i.closed_at"
 )
 _LOCK_INVOICES = sql(
-    f"SELECT {_INVOICE} FROM billing.invoices i"
-    f" JOIN {_WANTED} AS w(tenant_id, id) USING (tenant_id, id)"
-    " ORDER BY i.tenant_id, i.id FOR NO KEY UPDATE OF i"
+    f"SELECT {_INVOICE} {by_keys('billing.invoices i', tenant_id='tenants', id='ids')}"
+    " FOR NO KEY UPDATE OF i"
 )
-_INVOICES = sql(
-    f"SELECT {_INVOICE} FROM billing.invoices i"
-    f" JOIN {_WANTED} AS w(tenant_id, id) USING (tenant_id, id)"
-)
+_INVOICES = sql(f"SELECT {_INVOICE} {by_keys('billing.invoices i', tenant_id='tenants', id='ids')}")
 _SUBSCRIPTIONS_OF = sql(
-    "SELECT DISTINCT r.tenant_id, r.invoice_id, r.subscription_id FROM billing.billing_runs r"
-    f" JOIN {_WANTED} AS w(tenant_id, invoice_id) USING (tenant_id, invoice_id)"
+    "SELECT DISTINCT r.tenant_id, r.invoice_id, r.subscription_id"
+    f" {by_keys('billing.billing_runs r', tenant_id='tenants', invoice_id='ids')}"
     " ORDER BY r.tenant_id, r.invoice_id, r.subscription_id"
 )
 _OPEN_OF_SUBSCRIPTIONS = sql(
     f"""
     SELECT r.tenant_id, r.subscription_id, i.id
-    FROM {_WANTED} AS w(tenant_id, subscription_id)
-    JOIN billing.billing_runs r USING (tenant_id, subscription_id)
+    {by_keys("billing.billing_runs r", tenant_id="tenants", subscription_id="ids")}
     JOIN billing.invoices i ON i.tenant_id = r.tenant_id AND i.id = r.invoice_id
     WHERE i.status = 'open'
     """
 )
 _RESERVATIONS = sql(
     "SELECT r.tenant_id, r.invoice_id, r.attempt_id, r.amount_minor, r.state"
-    f" FROM billing.reservations r"
-    f" JOIN {_WANTED} AS w(tenant_id, invoice_id) USING (tenant_id, invoice_id)"
+    f" {by_keys('billing.reservations r', tenant_id='tenants', invoice_id='ids')}"
 )
 _RECEIPTS = sql(
-    "SELECT r.tenant_id, r.attempt_id FROM billing.receipts r"
-    f" JOIN {_WANTED} AS w(tenant_id, attempt_id) USING (tenant_id, attempt_id)"
+    "SELECT r.tenant_id, r.attempt_id"
+    f" {by_keys('billing.receipts r', tenant_id='tenants', attempt_id='ids')}"
 )
 _TRANSFERS_OF = sql(
     """

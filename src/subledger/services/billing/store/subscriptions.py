@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from subledger.core.states import DUE_RANK
-from subledger.platform.bulk import Insert, Update
+from subledger.platform.bulk import Insert, Update, by_keys
 from subledger.platform.db import Tx, sql
 from subledger.platform.due import Due, DueQueue
 from subledger.services.billing import tables
@@ -29,13 +29,12 @@ _WANTED = "unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id
 _LOCK_ACCOUNTS = sql(
     f"SELECT a.tenant_id, a.id, a.currency, a.timezone, a.locale, a.last_occurred_at,"
     " a.next_subscription_number, a.deleted_at"
-    f" FROM billing.accounts a JOIN {_WANTED} USING (tenant_id, id)"
-    " ORDER BY a.tenant_id, a.id FOR NO KEY UPDATE OF a"
+    f" {by_keys('billing.accounts a', tenant_id='tenants', id='ids')} FOR NO KEY UPDATE OF a"
 )
 _ACCOUNTS = sql(
     f"SELECT a.tenant_id, a.id, a.currency, a.timezone, a.locale, a.last_occurred_at,"
     " a.next_subscription_number, a.deleted_at"
-    f" FROM billing.accounts a JOIN {_WANTED} USING (tenant_id, id)"
+    f" {by_keys('billing.accounts a', tenant_id='tenants', id='ids')}"
 )
 _COLUMNS = (
     "s.tenant_id, s.id, s.payer_id, s.beneficiary_id, s.number, s.plan_version_id, s.currency,"
@@ -45,11 +44,11 @@ _COLUMNS = (
     " s.parked_reason, s.created_at"
 )
 _LOCK_SUBSCRIPTIONS = sql(
-    f"SELECT {_COLUMNS} FROM billing.subscriptions s JOIN {_WANTED} USING (tenant_id, id)"
-    " ORDER BY s.tenant_id, s.id FOR NO KEY UPDATE OF s"
+    f"SELECT {_COLUMNS} {by_keys('billing.subscriptions s', tenant_id='tenants', id='ids')}"
+    " FOR NO KEY UPDATE OF s"
 )
 _SUBSCRIPTIONS = sql(
-    f"SELECT {_COLUMNS} FROM billing.subscriptions s JOIN {_WANTED} USING (tenant_id, id)"
+    f"SELECT {_COLUMNS} {by_keys('billing.subscriptions s', tenant_id='tenants', id='ids')}"
 )
 _PLAN_TERMS = sql(
     """
@@ -73,11 +72,10 @@ _LATEST_VERSIONS = sql(
     """
 )
 _ATTACHED_DISCOUNTS = sql(
-    """
+    f"""
     SELECT a.tenant_id, a.subscription_id, a.n, a.used_periods, d.id, d.kind, d.percent,
            d.amount_minor, d.currency, d.duration, d.periods
-    FROM unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, subscription_id)
-    JOIN billing.subscription_discounts a USING (tenant_id, subscription_id)
+    {by_keys("billing.subscription_discounts a", tenant_id="tenants", subscription_id="ids")}
     JOIN billing.discounts d ON d.tenant_id = a.tenant_id AND d.id = a.discount_id
     ORDER BY a.tenant_id, a.subscription_id, a.n
     """

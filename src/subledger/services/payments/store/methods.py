@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from subledger.platform.bulk import Insert, Update
+from subledger.platform.bulk import Insert, Update, by_keys
 from subledger.platform.db import DUE_READER, Tx, sql
 from subledger.services.payments import tables
 from subledger.services.payments.store.payments import Key, split
@@ -35,12 +35,11 @@ _DELETED = Update(
 _DEFAULT = Update(tables.customers, keys=["tenant_id", "id"], sets=["default_method_id"])
 _LOCK_CUSTOMERS = sql(
     "SELECT c.tenant_id, c.id, c.currency, c.default_method_id, c.deleted_at"
-    f" FROM {_WANTED} JOIN payments.customers c USING (tenant_id, id)"
-    " ORDER BY c.tenant_id, c.id FOR NO KEY UPDATE OF c"
+    f" {by_keys('payments.customers c', tenant_id='tenants', id='ids')} FOR NO KEY UPDATE OF c"
 )
 _CUSTOMERS = sql(
     "SELECT c.tenant_id, c.id, c.currency, c.default_method_id, c.deleted_at"
-    f" FROM {_WANTED} JOIN payments.customers c USING (tenant_id, id)"
+    f" {by_keys('payments.customers c', tenant_id='tenants', id='ids')}"
 )
 # The wanted method if it can still be charged, else the customer's default.
 _TO_CHARGE = sql(
@@ -49,16 +48,17 @@ _TO_CHARGE = sql(
            coalesce(m.connection_id, d.connection_id) AS connection_id
     FROM unnest(CAST(:tenants AS uuid[]), CAST(:customers AS uuid[]), CAST(:wanted AS uuid[]))
         AS w(tenant_id, customer_id, wanted)
-    LEFT JOIN payments.customers c ON c.tenant_id = w.tenant_id AND c.id = w.customer_id
-    LEFT JOIN payments.methods m ON m.tenant_id = w.tenant_id AND m.id = w.wanted
-        AND m.customer_id = w.customer_id AND m.status = 'active'
-    LEFT JOIN payments.methods d ON d.tenant_id = c.tenant_id AND d.id = c.default_method_id
-        AND d.status = 'active'
+    LEFT JOIN LATERAL (SELECT r.* FROM payments.methods r WHERE r.tenant_id = w.tenant_id
+        AND r.id = w.wanted AND r.customer_id = w.customer_id AND r.status = 'active' OFFSET 0
+    ) AS m ON true
+    LEFT JOIN LATERAL (SELECT r.* FROM payments.customers c JOIN payments.methods r
+        ON r.tenant_id = c.tenant_id AND r.id = c.default_method_id AND r.status = 'active'
+        WHERE c.tenant_id = w.tenant_id AND c.id = w.customer_id OFFSET 0
+    ) AS d ON true
     """
 )
 _METHODS = sql(
-    f"SELECT {_METHOD_COLUMNS} FROM {_WANTED} JOIN payments.methods m USING (tenant_id, id)"
-    " ORDER BY m.tenant_id, m.id"
+    f"SELECT {_METHOD_COLUMNS} {by_keys('payments.methods m', tenant_id='tenants', id='ids')}"
 )
 _LOCK_METHODS = sql(
     f"SELECT {_METHOD_COLUMNS} FROM {_WANTED} JOIN payments.methods m USING (tenant_id, id)"

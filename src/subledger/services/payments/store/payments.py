@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from subledger.platform.bulk import Insert, Update
+from subledger.platform.bulk import Insert, Update, by_keys, same_keys
 from subledger.platform.db import DUE_READER, Tx, sql
 from subledger.services.payments import tables
 
@@ -59,10 +59,9 @@ _STALE = sql(
 _CLAIM = sql(
     f"""
     WITH locked AS (
-        SELECT a.tenant_id, a.id, a.payment_id FROM {_WANTED}
-        JOIN payments.attempts a USING (tenant_id, id)
-        WHERE a.state = 'ready' AND a.kind = :kind
-        ORDER BY a.tenant_id, a.id FOR NO KEY UPDATE OF a SKIP LOCKED
+        SELECT a.tenant_id, a.id, a.payment_id
+        {by_keys("payments.attempts a", tenant_id="tenants", id="ids")}
+        WHERE a.state = 'ready' AND a.kind = :kind FOR NO KEY UPDATE OF a SKIP LOCKED
     ), claimed AS (
         UPDATE payments.attempts AS a SET state = 'in_flight', claimed_at = clock_timestamp()
         FROM locked l WHERE a.tenant_id = l.tenant_id AND a.id = l.id
@@ -77,7 +76,7 @@ _CLAIM = sql(
 )
 _TO_RESERVE = sql(
     "SELECT a.tenant_id, a.id AS attempt_id, p.invoice_id"
-    f" FROM {_WANTED} JOIN payments.attempts a USING (tenant_id, id)"
+    f" {by_keys('payments.attempts a', tenant_id='tenants', id='ids')}"
     " JOIN payments.payments p ON p.tenant_id = a.tenant_id AND p.id = a.payment_id"
     " WHERE a.state = 'reserving' ORDER BY a.tenant_id, a.id"
 )
@@ -87,25 +86,27 @@ _LOCK = sql(
     SELECT {_PAYMENT_COLUMNS}, a.id AS attempt_id, a.kind, a.state, a.tries, a.fetches,
            a.lost_at, a.exhausted_at, a.provider_ref, a.ready_at, a.claimed_at,
            clock_timestamp() AS wall_at
-    FROM {_WANTED} JOIN payments.attempts a USING (tenant_id, id)
-    JOIN payments.payments p ON p.tenant_id = a.tenant_id AND p.id = a.payment_id
-    ORDER BY p.tenant_id, p.id FOR NO KEY UPDATE OF p, a
+    FROM (SELECT k.tenant_id, k.payment_id AS id, k.id AS attempt_id
+          FROM (SELECT a.* {by_keys("payments.attempts a", tenant_id="tenants", id="ids")}) AS k
+          ORDER BY k.tenant_id, k.payment_id, k.id) AS w
+    {same_keys("payments.payments", "p", ("tenant_id", "id"))}
+    CROSS JOIN LATERAL (SELECT * FROM payments.attempts r
+        WHERE r.tenant_id = w.tenant_id AND r.id = w.attempt_id OFFSET 0) AS a
+    FOR NO KEY UPDATE OF p, a
     """
 )
 _ATTEMPTS_OF = sql(
     "SELECT a.tenant_id, a.id, a.payment_id, a.n, a.kind, a.state, a.tries, a.fetches,"
     " a.provider_ref, a.outcome::text AS outcome, a.created_at, a.finished_at"
-    " FROM unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, payment_id)"
-    " JOIN payments.attempts a USING (tenant_id, payment_id)"
+    f" {by_keys('payments.attempts a', tenant_id='tenants', payment_id='ids')}"
     " ORDER BY a.tenant_id, a.payment_id, a.n"
 )
 _KNOWN_ATTEMPTS = sql(
-    f"SELECT a.tenant_id, a.id FROM {_WANTED} JOIN payments.attempts a USING (tenant_id, id)"
+    f"SELECT a.tenant_id, a.id {by_keys('payments.attempts a', tenant_id='tenants', id='ids')}"
 )
 _BY_REF = sql(
     "SELECT a.tenant_id, a.id, a.provider_ref"
-    " FROM unnest(CAST(:tenants AS uuid[]), CAST(:refs AS text[])) AS w(tenant_id, provider_ref)"
-    " JOIN payments.attempts a USING (tenant_id, provider_ref)"
+    f" {by_keys('payments.attempts a', tenant_id='tenants', provider_ref='refs text')}"
 )
 _KNOWN_RETRIES = sql(
     "SELECT r.tenant_id, r.invoice_id, r.number FROM unnest(CAST(:tenants AS uuid[]),"
@@ -113,8 +114,7 @@ _KNOWN_RETRIES = sql(
     " JOIN payments.retries r USING (tenant_id, invoice_id, number)"
 )
 _PAYMENTS = sql(
-    f"SELECT {_PAYMENT_COLUMNS} FROM {_WANTED}"
-    " JOIN payments.payments p USING (tenant_id, id) ORDER BY p.tenant_id, p.id"
+    f"SELECT {_PAYMENT_COLUMNS} {by_keys('payments.payments p', tenant_id='tenants', id='ids')}"
 )
 _NEWEST_OF_INVOICES = sql(
     f"""

@@ -1,0 +1,223 @@
+"""The process of a simulation: it lives, dies at a crash point, and is born again.
+
+Dead means dead: from the first ``Crashed`` on, every crash point that anything of the old process
+still passes raises too, so nothing more of it can commit. Wall-clock time is the simulator's as
+well: leases are long, and end only when ``wall_time_passes`` says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import asyncpg
+import httpx
+
+from subledger.hosts.assembly import Assembly, Options, assemble
+from subledger.platform import crashpoints, migrate
+from subledger.platform.crashpoints import Crashed, Crashpoint
+from subledger.platform.ids import Ids
+from subledger.platform.service import Step
+
+T = TypeVar("T")
+ORIGIN = "http://sim.test"
+LEASE_S = 60.0
+BY_WALL_CLOCK = "identity.find_key."
+"""Keys are remembered for a second of real time: whether one is looked up is not the seed's."""
+_WALL_TIME = (
+    "UPDATE payments.attempts SET claimed_at = claimed_at - interval '1 hour'"
+    " WHERE state = 'in_flight'",
+    "UPDATE payments.attempts SET ready_at = ready_at - interval '1 hour' WHERE state = 'ready'",
+    "UPDATE payments.refetches SET claimed_at = claimed_at - interval '1 hour'",
+    "UPDATE payments.methods SET ready_at = ready_at - interval '1 hour'"
+    " WHERE status = 'attaching'",
+    "UPDATE sandbox.callbacks SET claimed_at = claimed_at - interval '1 hour'"
+    " WHERE state = 'sending'",
+)
+
+
+class Died(Exception):
+    """The process died while it worked; nobody heard an answer."""
+
+
+class Drawn(Ids):
+    """Ids drawn from a seed, and then from the next one."""
+
+    def __init__(self) -> None:
+        self.begin(0)
+        super().__init__(
+            entropy=lambda n: self._source.randbytes(n), clock_ms=lambda: next(self._ticks)
+        )
+
+    def begin(self, seed: int) -> None:
+        """From here on, the ids of ``seed``, as ``Ids.seeded`` gives them."""
+        self._source = random.Random(seed)
+        self._ticks = iter(range(1_700_000_000_000, 1 << 47))
+        self._last_ms = self._counter = self._used = 0
+        self._drawn = b""
+
+
+@dataclass
+class Life:
+    """A process and its successors, all on one database, for one seed after the other."""
+
+    url: str
+    secret_key: str
+    admin: asyncpg.Connection[asyncpg.Record]
+    ids: Drawn = field(default_factory=Drawn)
+    deaths: list[str] = field(default_factory=list)
+    """Where it died, in order."""
+
+    def __post_init__(self) -> None:
+        self._left = 0
+        self._dead = False
+
+    def begin(self, seed: int) -> None:
+        """The next seed: its ids, and no death yet."""
+        self.ids.begin(seed)
+        self.deaths = []
+        self.doom(0)
+        crashpoints.install(self._passed)
+
+    # --- being born ------------------------------------------------------------------------------
+
+    async def born(self) -> None:
+        """Assemble everything; only the database remembers anything."""
+        self.assembly: Assembly = assemble(
+            Options(
+                url_of=lambda name: migrate.service_url(self.url, name, self.secret_key),
+                secret_key=self.secret_key,
+                public_url=ORIGIN,
+                pool_size=2,
+                lease_s=LEASE_S,
+                ids=self.ids,
+            )
+        )
+        transport = httpx.ASGITransport(self.assembly.app)
+        self.http = httpx.AsyncClient(transport=transport, base_url=ORIGIN, timeout=60)
+        self.steps: dict[str, Step] = {
+            each.name: each for each in self.assembly.steps if each.pause_s <= 1
+        }
+        self._ears = {
+            name: self.assembly.wakeup.listener(
+                services=() if step.types else (name.partition(".")[0], "identity"),
+                types=step.types,
+            )
+            for name, step in self.steps.items()
+        }
+        await self.assembly.memory.catch_up()
+
+    async def end(self) -> None:
+        """The simulation is over."""
+        crashpoints.install(None)
+        await self.http.aclose()
+        await self.assembly.close()
+
+    # --- dying -----------------------------------------------------------------------------------
+
+    def doom(self, hits: int) -> None:
+        """Die at the ``hits``-th crash point passed from now on; 0: do not."""
+        self._left = hits
+
+    def _passed(self, point: Crashpoint) -> None:
+        if self._dead:
+            raise Crashed(point.name)
+        if point.name.startswith(BY_WALL_CLOCK):
+            return
+        if self._left:
+            self._left -= 1
+            if not self._left:
+                self._dead = True
+                self.deaths.append(point.name)
+                raise Crashed(point.name)
+
+    async def lives(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do it. Raises Died, with the next process already born, if this one died meanwhile."""
+        before = asyncio.all_tasks()
+        try:
+            result = await work
+        except BaseException:
+            # A death shows as Crashed, as a cancelled future, or inside a group of exceptions.
+            if not self._dead:
+                raise
+        else:
+            if not self._dead:
+                return result
+        await self._buried(asyncio.all_tasks() - before)
+        raise Died(self.deaths[-1])
+
+    async def _buried(self, orphans: set[asyncio.Task[Any]]) -> None:
+        for task in orphans:
+            task.cancel()
+        await asyncio.gather(*orphans, return_exceptions=True)
+        await self.http.aclose()
+        await self.assembly.close()
+        self._dead = False
+        await self.born()
+
+    # --- time and work ---------------------------------------------------------------------------
+
+    async def wall_time_passes(self) -> None:
+        """An hour on the wall: leases end, what backed off may be tried again."""
+        for statement in _WALL_TIME:
+            await self.admin.execute(statement)
+
+    async def step(self, name: str, limit: int) -> int:
+        """Run a step once. Raises Died."""
+
+        async def run() -> int:
+            return await self.steps[name].run(limit)
+
+        return await self.lives(run())
+
+    async def quiet(self) -> None:
+        """Run steps until a whole round finds nothing to do, first those that a commit woke."""
+        for _ in range(5_000):
+            while await self._woken():
+                pass
+            if not await self.step(MOVER, 500) and not await self._whole_round():
+                return
+        raise AssertionError("never quiet")
+
+    async def _woken(self) -> int:
+        done = 0
+        for name in ROUND:
+            if await self._ears[name].wait(0):
+                self._ears[name].forget()
+                done += await self._worked_off(name)
+        return done
+
+    async def _whole_round(self) -> int:
+        return sum([await self._worked_off(name) for name in ROUND])
+
+    async def _worked_off(self, name: str) -> int:
+        done = 0
+        while now := await self.step(name, self.steps[name].limit):
+            done += now
+        return done
+
+
+MOVER = "identity.move_clocks"
+ROUND = (
+    "scheduler.announce",
+    "billing.announce_due",
+    "billing.consume",
+    "payments.consume",
+    "payments.ask_due",
+    "payments.answer",
+    "payments.reserve",
+    "payments.attach",
+    "payments.charge",
+    "payments.checkout",
+    "payments.give_up_waiting",
+    "sandbox.callbacks_due",
+    "sandbox.deliver",
+    "billing.consume",
+    "scheduler.consume",
+    "entitlements.consume",
+    "entitlements.tail",
+)
+"""Every step of a worker but the mover, in the order of a renewal: a round does much."""

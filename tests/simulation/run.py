@@ -1,0 +1,62 @@
+"""Seeds, one after the other, on one database, each judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import asyncpg
+
+from subledger.platform import crashpoints
+from tests.simulation.auditor import audit, diary, facts
+from tests.simulation.life import Life
+from tests.simulation.month import Month
+
+
+@dataclass(frozen=True)
+class Lived:
+    """What one seed was: what was done, each account's events, where the process died."""
+
+    trace: list[tuple[str, int]]
+    accounts: dict[str, list[tuple[str, str, int]]]
+    deaths: list[str]
+
+
+class Simulation:
+    """A process on a database of its own. It lives seed after seed, each in a fresh tenant; only
+    a death (or a seed that failed) starts it anew."""
+
+    def __init__(self, *, url: str, secret_key: str) -> None:
+        """``url``: an administrator's, of a migrated database."""
+        self._url = url
+        self._secret_key = secret_key
+
+    async def open(self) -> None:
+        """Start the process."""
+        admin = await asyncpg.connect(self._url.replace("+asyncpg", ""))
+        self._life = Life(url=self._url, secret_key=self._secret_key, admin=admin)
+        await self._life.born()
+
+    async def close(self) -> None:
+        """Stop it."""
+        await self._life.end()
+        await self._life.admin.close()
+
+    async def lives(self, seed: int) -> Lived:
+        """Live a seed's month and judge it.
+
+        Raises AssertionError that names the seed and what is wrong, or what broke on the way.
+        """
+        month = Month(seed=seed, life=self._life)
+        try:
+            await month.lived()
+            wrong = await audit(month)
+            assert not wrong, "\n".join(wrong)
+            accounts = diary(await facts(self._life.admin, month.tenant_id))
+        except Exception as error:
+            error.add_note(f"seed {seed}, deaths {self._life.deaths}, then {month.trace[-5:]}")
+            await self.close()
+            await self.open()
+            raise
+        finally:
+            crashpoints.install(None)
+        return Lived(month.trace, accounts, self._life.deaths)
