@@ -48,9 +48,7 @@ class Drawn(Ids):
 
     def __init__(self) -> None:
         self.begin(0)
-        super().__init__(
-            entropy=lambda n: self._source.randbytes(n), clock_ms=lambda: next(self._ticks)
-        )
+        super().__init__(entropy=self._source.randbytes, clock_ms=lambda: next(self._ticks))
 
     def begin(self, seed: int) -> None:
         """From here on, the ids of ``seed``, as ``Ids.seeded`` gives them."""

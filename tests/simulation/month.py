@@ -23,7 +23,7 @@ from tests.simulation.life import Died, Life
 
 START = datetime(2026, 1, 12, 9, 30, tzinfo=UTC)
 MONTH, QUIET_DAYS, MORE = timedelta(days=31), timedelta(days=41), timedelta(hours=8)
-MOST_ROUNDS = 50
+MOST_ROUNDS = 18
 MOST_UNKNOWN = 3
 """More answers lost in a row would open the provider's breaker, which counts wall-clock time."""
 
@@ -134,7 +134,7 @@ class Month:
             if draw.random() < 0.08:
                 await self.life.wall_time_passes()
                 self.trace.append(("an hour on the wall", 0))
-            for _ in range(draw.randrange(1, 9)):
+            for _ in range(draw.randrange(1, 6)):
                 await self._step(draw.choice(sorted(self.life.steps)))
         except Died as died:
             self.trace.append((str(died), len(self.life.deaths)))

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from subledger.platform.telemetry import logs
 from tests.conftest import NewDatabase
 from tests.simulation.run import Lived, Simulation
 
@@ -14,6 +15,7 @@ SEEDS, CHUNK = 100, 10
 
 @pytest.fixture(scope="module")
 async def simulation(module_database_url: str, secret_key: str) -> AsyncIterator[Simulation]:
+    logs.configure(level="error")
     opened = Simulation(url=module_database_url, secret_key=secret_key)
     await opened.open()
     yield opened
@@ -31,7 +33,7 @@ async def test_whatever_happens_the_books_agree_in_the_end(
 async def test_the_same_seed_gives_the_same_life(
     new_database: NewDatabase, secret_key: str
 ) -> None:
-    one, other = [await _alone(4711, await new_database(), secret_key) for _ in range(2)]
+    one, other = [await _alone(4713, await new_database(), secret_key) for _ in range(2)]
 
     assert one.deaths, "a seed in which the process dies tells more"
     assert one.trace == other.trace
