@@ -183,26 +183,30 @@ def sweep(wanted: list[str], hits: list[int], *, jobs: int) -> list[Outcome]:
     try:
         key = asyncio.run(prepare(server))
         with ThreadPoolExecutor(jobs) as pool:
-            found = list(
+            return list(
                 pool.map(
-                    lambda each: kill_once(server, key, *each),
+                    lambda each: _judged(kill_once(server, key, *each)),
                     [(point, nth) for point in wanted for nth in hits],
                 )
             )
     finally:
         stop_server(server)
-    for each in found:
-        if not each.hit and each.nth == 1:
-            each.wrong.append("never hit")
-    return found
+
+
+def _judged(each: Outcome) -> Outcome:
+    """Its line of the table, at once: point, hit, exit, seconds, the journal's verdict."""
+    if not each.hit and each.nth == 1:
+        each.wrong.append("never hit")
+    verdict = "0 double, 0 lost" if each.good else "; ".join(each.wrong)
+    hit = f"hit {each.nth}" if each.hit else f"no hit {each.nth}"
+    print(
+        f"{each.point:<46} {hit:<9} exit {each.exit:<4} {each.seconds:>5} s  {verdict}", flush=True
+    )
+    return each
 
 
 def show(found: list[Outcome]) -> None:
-    """The table: point, hit, exit, seconds, the journal's verdict."""
-    for each in found:
-        verdict = "0 double, 0 lost" if each.good else "; ".join(each.wrong)
-        hit = f"hit {each.nth}" if each.hit else f"no hit {each.nth}"
-        print(f"{each.point:<46} {hit:<9} exit {each.exit:<4} {each.seconds:>5} s  {verdict}")
+    """The last line of the table."""
     killed = sum(each.hit for each in found)
     bad = sum(not each.good for each in found)
     print(f"{killed} kills at {len({e.point for e in found})} points, {bad} failed")

@@ -48,7 +48,13 @@ class Drawn(Ids):
 
     def __init__(self) -> None:
         self.begin(0)
-        super().__init__(entropy=self._source.randbytes, clock_ms=lambda: next(self._ticks))
+        super().__init__(entropy=self._bytes, clock_ms=self._tick)
+
+    def _bytes(self, n: int) -> bytes:
+        return self._source.randbytes(n)
+
+    def _tick(self) -> int:
+        return next(self._ticks)
 
     def begin(self, seed: int) -> None:
         """From here on, the ids of ``seed``, as ``Ids.seeded`` gives them."""

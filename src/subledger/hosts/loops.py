@@ -35,7 +35,7 @@ _COLLECT_AFTER = (50_000, 20, 50)
 _HOUSEKEEPING_S = 1.0
 """A step with a longer pause than this is not woken by commits."""
 
-_WATCH = story("hosts.watch_heads")
+_WATCH = story("hosts.watch_heads", reads=True)
 _HEADS = sql("SELECT CAST(sum(position) AS bigint) AS total FROM eventlog.heads")
 _log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from subledger.platform.migrate import PACKAGE, SCHEMAS, SERVICES
 from subledger.platform.service import Service
 
 WITHIN_S = 1.0
-_READY = story("gateway.readyz")
+_READY = story("gateway.readyz", reads=True)
 _ALIVE = sql("SELECT 1 AS one")
 _VERSION = {name: sql(f"SELECT version_num FROM {name}.schema_version") for name in SERVICES}
 _NO_SUCH_TABLE, _NO_SUCH_SCHEMA = "42P01", "3F000"

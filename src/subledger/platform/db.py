@@ -105,11 +105,12 @@ def assert_no_transaction(what: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """The name of a transaction: what it does, and the two places at which it can be cut off."""
+    """The name of a transaction: what it does, and the two places at which it can be cut off (none
+    if it only reads: dying there changes nothing)."""
 
     name: str
-    before_commit: crashpoints.Crashpoint
-    after_commit: crashpoints.Crashpoint
+    before_commit: crashpoints.Crashpoint | None
+    after_commit: crashpoints.Crashpoint | None
 
     @property
     def service(self) -> str:
@@ -117,8 +118,10 @@ class Story:
         return self.name.partition(".")[0]
 
 
-def story(name: str) -> Story:
+def story(name: str, *, reads: bool = False) -> Story:
     """Declare a transaction ``service.verb`` once, at import."""
+    if reads:
+        return Story(name=name, before_commit=None, after_commit=None)
     return Story(
         name=name,
         before_commit=crashpoints.point(f"{name}.before_commit"),
@@ -323,10 +326,14 @@ class Database:
                     yield tx
                     if tx.events:
                         await self._append(tx, tx.events)
-                    name.before_commit.hit()
+                    if name.before_commit is None:
+                        assert not tx.wrote, f"{name.name} is said to read only"
+                    else:
+                        name.before_commit.hit()
         finally:
             _open.reset(token)
-        name.after_commit.hit()
+        if name.after_commit is not None:
+            name.after_commit.hit()
         if tx.events or tx.wrote:
             self.wakeup.appended += len(tx.events)
             self.wakeup.wake(name.service, {event.type for event in tx.events})

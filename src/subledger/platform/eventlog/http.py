@@ -31,7 +31,7 @@ WINDOW = 1_000
 ROUNDS = 5
 """Reads in one request: it answers with fewer events rather than look for ever."""
 
-_READ = story("eventlog.read_feed")
+_READ = story("eventlog.read_feed", reads=True)
 
 _COLUMNS = (
     "e.partition, e.position, e.id, e.type, e.version, e.tenant_id, e.subject,"

@@ -31,7 +31,7 @@ CUT = 0
 """In place of a status: the connection ends without an answer."""
 _METHOD = story("sandbox.add_method")
 _PAGE = story("sandbox.open_page")
-_READ = story("sandbox.read")
+_READ = story("sandbox.read", reads=True)
 _FAULT = story("sandbox.set_fault")
 _PROVISION = story("sandbox.provision")
 

@@ -15,7 +15,7 @@ from subledger.providers.sandbox import cards, store, texts
 from subledger.providers.sandbox.callbacks import Owed, owe
 from subledger.providers.sandbox.journal import Asked, charge_all
 
-_READ = story("sandbox.read_page")
+_READ = story("sandbox.read_page", reads=True)
 _TRY = story("sandbox.try_page")
 _EXPIRE = story("sandbox.expire_page")
 MOST_TRIES = 20

@@ -40,8 +40,8 @@ LEEWAY_S = 3 * 86_400
 """How long after its period an active entitlement still allows: its renewal is on the way. Grace
 ends exactly; a subscription that ended is revoked by its event."""
 
-_SNAPSHOT = story("entitlements.snapshot")
-_TAIL = story("entitlements.tail")
+_SNAPSHOT = story("entitlements.snapshot", reads=True)
+_TAIL = story("entitlements.tail", reads=True)
 _log = structlog.get_logger()
 
 

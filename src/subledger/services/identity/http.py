@@ -21,7 +21,7 @@ from subledger.services.identity.usecases.issue_keys import KeyRequest, issue_ke
 from subledger.services.identity.usecases.revoke_key import revoke_key
 from subledger.services.identity.usecases.start_move import start_move
 
-_READ = story("identity.read")
+_READ = story("identity.read", reads=True)
 _CREATE_KEY = story("identity.create_api_key")
 _REVOKE_KEY = story("identity.revoke_api_key")
 _CREATE_SANDBOX = story("identity.create_sandbox")

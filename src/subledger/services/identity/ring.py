@@ -9,7 +9,7 @@ from subledger.platform import ids
 from subledger.platform.db import Database, story
 from subledger.services.identity import credentials, store
 
-_ASK = story("identity.find_key")
+_ASK = story("identity.find_key", reads=True)
 
 
 class Keys:

@@ -10,8 +10,8 @@ from subledger.contracts.checkouts import CollectionState
 from subledger.platform.db import Database, Tx, story
 from subledger.services.payments.store import methods, payments
 
-_READ = story("payments.read_collections")
-_READ_METHOD = story("payments.read_chargeable")
+_READ = story("payments.read_collections", reads=True)
+_READ_METHOD = story("payments.read_chargeable", reads=True)
 
 
 class Checkouts:

@@ -32,7 +32,7 @@ from subledger.services.payments.protocol import (
 )
 from subledger.services.payments.store import methods
 
-_READ_CONNECTION = story("payments.read_connection")
+_READ_CONNECTION = story("payments.read_connection", reads=True)
 
 
 class Accounts(Protocol):

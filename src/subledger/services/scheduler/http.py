@@ -10,7 +10,7 @@ from subledger.platform.http.problems import problems
 from subledger.services.scheduler import store
 from subledger.services.scheduler.schemas import DunningPolicy
 
-_READ = story("scheduler.read_policy")
+_READ = story("scheduler.read_policy", reads=True)
 _SET = story("scheduler.set_policy")
 
 

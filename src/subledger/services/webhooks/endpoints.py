@@ -17,7 +17,7 @@ from subledger.platform.db import Database, Tx, story
 from subledger.services.webhooks import store
 
 _REGISTER = story("webhooks.register_endpoint")
-_FIND = story("webhooks.find_endpoint")
+_FIND = story("webhooks.find_endpoint", reads=True)
 KEPT_S = 60.0
 _MOST_KEPT = 10_000
 

@@ -11,7 +11,7 @@ from subledger.contracts.calls import Call
 from subledger.contracts.checkouts import Checkouts, CollectionState
 from subledger.platform.db import Database, Tx, sql, story
 
-_READ = story("billing.read_bought")
+_READ = story("billing.read_bought", reads=True)
 _LOOK_AGAIN_S = 0.05
 
 _FIRST_INVOICE = sql(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from subledger.platform.db import story
 
-READ = story("billing.read")
+READ = story("billing.read", reads=True)
 SAVE_CUSTOMER = story("billing.save_customer")
 SAVE_CATALOGUE = story("billing.save_catalogue")
 SUBSCRIBE = story("billing.subscribe")

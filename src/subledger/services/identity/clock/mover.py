@@ -25,9 +25,9 @@ from subledger.platform.service import Service, Step
 from subledger.services.identity import store
 from subledger.services.identity.clock.quiet import Clock, Moment, Sources, Work
 
-_FIND = story("identity.find_clock_moves")
+_FIND = story("identity.find_clock_moves", reads=True)
 _MOVE = story("identity.move_clock")
-_LOOK = story("identity.look_at_clock")
+_LOOK = story("identity.look_at_clock", reads=True)
 
 MOST_AT_ONE_MOMENT = 10_000
 """Steps of a move, or events of one account and type, without the clock advancing."""

@@ -43,7 +43,7 @@ MOST_REFILLED = 4
 """Free places are filled again when half are free, up to this many times the limit in one run,
 or when something is slow."""
 
-_SCAN = story("payments.scan_attempts")
+_SCAN = story("payments.scan_attempts", reads=True)
 _RESERVE = story("payments.record_reservations")
 _CLAIM_CHARGES = story("payments.claim_charges")
 _CLAIM_PAGES = story("payments.claim_pages")

@@ -23,9 +23,9 @@ from subledger.services.payments.flows.attach import Attaching
 from subledger.services.payments.flows.collect import Collecting
 from subledger.services.payments.store import methods, payments
 
-_READ = story("payments.read_payment")
-_READ_METHOD = story("payments.read_method")
-_FIND_CUSTOMER = story("payments.find_customer")
+_READ = story("payments.read_payment", reads=True)
+_READ_METHOD = story("payments.read_method", reads=True)
+_FIND_CUSTOMER = story("payments.find_customer", reads=True)
 _LOOK_AGAIN_S = 0.05
 
 

@@ -22,7 +22,7 @@ from subledger.services.payments.store import methods as store
 from subledger.services.payments.usecases.methods import detach, make_default, start_attaching
 
 _ATTACH = story("payments.attach_method")
-_READ = story("payments.read_methods")
+_READ = story("payments.read_methods", reads=True)
 _DETACH = story("payments.detach_method")
 _DEFAULT = story("payments.make_default_method")
 

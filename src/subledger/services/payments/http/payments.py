@@ -31,7 +31,7 @@ from subledger.services.payments.usecases.reserve import METHOD_MISMATCH
 
 _PAY = story("payments.request_payment")
 _CANCEL = story("payments.request_cancel")
-_READ = story("payments.read_payments")
+_READ = story("payments.read_payments", reads=True)
 
 
 def router(database: Database, keys: Keys, *, waiting: Waiting) -> APIRouter:
