@@ -1,9 +1,9 @@
 """Kill the process by SIGKILL at every crash point, start it again, and look at the books.
 
 ``python -m tests.kill.sweep [--points a,b] [--hits 1,2] [--jobs 3] [--json]``. For each point and
-hit: a fresh database, a process that dies there, another that lives the scenario to its end within
-60 s, then the invariants and the provider's journal: 0 double, 0 lost. A point that is never hit
-fails the sweep, unless it is listed below with its reason.
+hit that a whole life has: a fresh database, a process that dies there, another that lives the
+scenario to its end within 60 s, then the invariants and the provider's journal: 0 double, 0 lost.
+A point that is never hit fails the sweep, unless it is listed below with its reason.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -125,13 +126,17 @@ async def _drop(server: Server, name: str) -> None:
     await admin.close()
 
 
+def _hush() -> None:
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+
+
 def _child(url: str, key: str, crash_at: str | None, said: str) -> None:
     """A whole process: services, loops, requests. Forked, so that imports are paid once."""
     os.environ.pop("CRASH_AT", None)
     if crash_at:
         os.environ["CRASH_AT"] = crash_at
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
+    _hush()
     try:
         wrong = asyncio.run(scenario.live(url, SECRET, key))
         Path(said).write_text(json.dumps(wrong))
@@ -158,6 +163,30 @@ def _run(url: str, key: str, crash_at: str | None) -> tuple[int, list[str], floa
         return process.exitcode or 0, wrong, took_s
 
 
+def census(server: Server, key: str) -> dict[str, int]:
+    """How often one whole life passes each point: what is passed once has no second hit."""
+    url = asyncio.run(_clone(server, "kill_census"))
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "said"
+        fork = multiprocessing.get_context("fork")
+        process = fork.Process(target=_count, args=(url, key, str(said)))
+        process.start()
+        process.join(QUIET_WITHIN_S)
+        assert process.exitcode == 0, "the scenario fails even if nobody dies"
+        counted: dict[str, int] = json.loads(said.read_text())
+    asyncio.run(_drop(server, "kill_census"))
+    return counted
+
+
+def _count(url: str, key: str, said: str) -> None:
+    _hush()
+    passed: Counter[str] = Counter()
+    crashpoints.install(lambda point: passed.update([point.name]))
+    wrong = asyncio.run(scenario.live(url, SECRET, key))
+    Path(said).write_text(json.dumps(passed))
+    os._exit(1 if wrong else 0)
+
+
 def kill_once(server: Server, key: str, point: str, nth: int) -> Outcome:
     """Die at the nth passing of a point, live on in another process, judge."""
     name = f"kill_{os.getpid()}_{abs(hash((point, nth)))}"
@@ -182,13 +211,15 @@ def sweep(wanted: list[str], hits: list[int], *, jobs: int) -> list[Outcome]:
     server = start_server(folder)
     try:
         key = asyncio.run(prepare(server))
+        counted = census(server, key)
+        kills = [
+            (point, nth)
+            for point in wanted
+            for nth in hits
+            if nth == 1 or counted.get(point, 0) > 1
+        ]
         with ThreadPoolExecutor(jobs) as pool:
-            return list(
-                pool.map(
-                    lambda each: _judged(kill_once(server, key, *each)),
-                    [(point, nth) for point in wanted for nth in hits],
-                )
-            )
+            return list(pool.map(lambda each: _judged(kill_once(server, key, *each)), kills))
     finally:
         stop_server(server)
 

@@ -11,7 +11,7 @@ from subledger.platform import ids
 from subledger.platform.db import sql, story
 from subledger.services.identity import store
 
-TENANTS_AT_ONCE = 20
+TENANTS_AT_ONCE = 200
 _LIST = story("hosts.list_tenants")
 _CHECK = story("hosts.check_invariants")
 

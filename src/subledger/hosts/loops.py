@@ -22,10 +22,9 @@ from subledger.platform.service import Step
 from subledger.platform.telemetry import metrics
 
 FIRST_PAUSE_S = 0.1
-FIRST_VAIN_S = 0.004
+FIRST_VAIN_S, MOST_VAIN_S = 0.004, 0.25
 """A step that was woken in vain looks again no sooner than this after its last look, doubled each
-time up to its own pause: under load most commits do not concern most steps, and looking is not
-free."""
+time: under load most commits do not concern most steps, and looking is not free."""
 HURRIED_PAUSE_S = 0.02
 FIRST_WATCH_S, BUSY_WATCH_S, IDLE_WATCH_S = 0.02, 0.05, 0.25
 STOP_WITHIN_S = 10.0
@@ -142,7 +141,7 @@ class _Loop:
         if await listener.wait(min(pause_s, longest_s)):
             self._in_vain += 1
             if not hurried:
-                not_before_s = min(FIRST_VAIN_S * 2.0 ** min(self._in_vain - 1, 10), step.pause_s)
+                not_before_s = min(FIRST_VAIN_S * 2.0 ** min(self._in_vain - 1, 10), MOST_VAIN_S)
                 await asyncio.sleep(max(0.0, looked_at + not_before_s - time.monotonic()))
             return longest_s
         self._in_vain = 0

@@ -20,6 +20,7 @@ from sqlalchemy import Row
 from subledger.contracts.events import Event, Recorded
 from subledger.platform.db import LOG_READER, Database, Story, Tx, is_transient, sql, story
 from subledger.platform.eventlog.tables import PARTITIONS
+from subledger.platform.telemetry import metrics
 
 Handler = Callable[[Tx, Sequence[Recorded]], Awaitable[None]]
 Subjects = Sequence[tuple[UUID, UUID]]
@@ -219,6 +220,8 @@ class Consumer:
         """Work of about ``limit`` events, and whether there is no more than that."""
         lagging = await tx.rows(self._lagging, name=self.group.name, log=self._log_id)
         heads = {row.partition: row.head for row in lagging}
+        behind = sum(row.head - row.position for row in lagging)
+        metrics.eventlog_lag.labels(self.group.name).set(behind)
         claimed: Sequence[Row[Any]] = []
         for wanted in _chunks(lagging, limit):
             claimed = await tx.rows(

@@ -13,6 +13,7 @@ from sqlalchemy import Row
 from subledger.contracts import events
 from subledger.contracts.events import Event, Recorded
 from subledger.core import ledger as books
+from subledger.core.states import INVOICE, SUBSCRIPTION, step
 from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
@@ -132,7 +133,7 @@ async def _end(
             {
                 "tenant_id": row.tenant_id,
                 "id": row.id,
-                "status": _final_status(reason),
+                "status": _final_status(row, reason),
                 "ended_at": at,
                 "end_reason": reason,
                 "cancel_at": row.cancel_at,
@@ -164,7 +165,7 @@ async def _end(
             tenant_id=row.tenant_id,
             subject=row.payer_id,
             data=facts.subscription(
-                row, terms[row.tenant_id, row.plan_version_id], status=_final_status(reason)
+                row, terms[row.tenant_id, row.plan_version_id], status=_final_status(row, reason)
             )
             | {"reason": reason, "ended_at": facts.moment(at)},
             occurred_at=at,
@@ -174,8 +175,9 @@ async def _end(
     ]
 
 
-def _final_status(reason: str) -> str:
-    return "incomplete_expired" if reason == "incomplete_expired" else "canceled"
+def _final_status(row: Row[Any], reason: str) -> str:
+    trigger = "expired" if reason == "incomplete_expired" else "canceled"
+    return step(SUBSCRIPTION, row.status, trigger)
 
 
 async def _void_open(
@@ -216,9 +218,7 @@ async def void_invoices(
     tx: Tx, rows: Sequence[Row[Any]], *, at: Mapping[Key, datetime], cause: UUID | None
 ) -> None:
     """Void open, unreserved, locked invoices: the exact reversal of their finalization."""
-    await close_unpaid(
-        tx, rows, at=at, cause=cause, status="void", kind="voided", type_=events.INVOICE_VOIDED
-    )
+    await close_unpaid(tx, rows, at=at, cause=cause, trigger="voided", type_=events.INVOICE_VOIDED)
 
 
 async def close_unpaid(
@@ -227,12 +227,12 @@ async def close_unpaid(
     *,
     at: Mapping[Key, datetime],
     cause: UUID | None,
-    status: str,
-    kind: str,
+    trigger: str,
     type_: str,
 ) -> None:
-    """Close open invoices that nobody will pay: void (finalization reversed) or uncollectible
-    (written off to bad debt); ARCHITECTURE 8."""
+    """Close open invoices that nobody will pay: ``voided`` (finalization reversed) or
+    ``written_off`` (uncollectible, to bad debt); ARCHITECTURE 8."""
+    status = {(row.tenant_id, row.id): step(INVOICE, row.status, trigger) for row in rows}
     keys = [(row.tenant_id, row.id) for row in rows]
     finalized = await invoices.transfers_of(tx, keys, kinds=["finalized"])
     subscribed = await invoices.subscriptions_of(tx, keys)
@@ -242,7 +242,7 @@ async def close_unpaid(
             {
                 "tenant_id": row.tenant_id,
                 "id": row.id,
-                "status": status,
+                "status": status[row.tenant_id, row.id],
                 "paid_minor": row.paid_minor,
                 "closed_at": at[row.tenant_id, row.account_id],
             }
@@ -262,7 +262,7 @@ async def close_unpaid(
         ]
         transfers = (
             books.reversed_transfers(posted)
-            if kind == "voided"
+            if trigger == "voided"
             else books.written_off(
                 customer=ids.text("cus", row.account_id),
                 amount_minor=row.total_minor - row.paid_minor,
@@ -274,7 +274,7 @@ async def close_unpaid(
                 tenant_id=row.tenant_id,
                 account_id=row.account_id,
                 invoice_id=row.id,
-                kind=kind,
+                kind=trigger,
                 occurred_at=at[row.tenant_id, row.account_id],
                 transfers=transfers,
             )
@@ -285,7 +285,11 @@ async def close_unpaid(
             type=type_,
             tenant_id=row.tenant_id,
             subject=row.account_id,
-            data=facts.invoice(row, subscribed.get((row.tenant_id, row.id), []), status=status),
+            data=facts.invoice(
+                row,
+                subscribed.get((row.tenant_id, row.id), []),
+                status=status[row.tenant_id, row.id],
+            ),
             occurred_at=at[row.tenant_id, row.account_id],
             cause=cause,
         )
@@ -387,8 +391,7 @@ async def finish_dunning(tx: Tx, memory: TermsMemory, given: Sequence[Recorded])
             [invoice],
             at=at,
             cause=event.id,
-            status="uncollectible",
-            kind="written_off",
+            trigger="written_off",
             type_=events.INVOICE_UNCOLLECTIBLE,
         )
         for each in subscribed.get(key, []):
@@ -399,6 +402,7 @@ async def finish_dunning(tx: Tx, memory: TermsMemory, given: Sequence[Recorded])
                 moment = at[row.tenant_id, row.payer_id]
                 ending.append((row, moment, "dunning", event.id))
             elif row.status == "past_due":
-                kept.append({"tenant_id": row.tenant_id, "id": row.id, "status": "active"})
+                status = step(SUBSCRIPTION, row.status, "written_off")
+                kept.append({"tenant_id": row.tenant_id, "id": row.id, "status": status})
     await subscriptions.set_statuses(tx, kept)
     tx.emit(await _end(tx, ending, terms))

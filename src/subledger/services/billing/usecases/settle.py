@@ -19,6 +19,7 @@ from sqlalchemy import Row
 from subledger.contracts import events
 from subledger.contracts.events import Event, Recorded
 from subledger.core import ledger as books
+from subledger.core.states import INVOICE, SUBSCRIPTION, step
 from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.eventlog.consumer import caused
@@ -194,7 +195,7 @@ async def _close(tx: Tx, scene: _Scene, applied: Sequence[_Outcome]) -> None:
             {
                 "tenant_id": each.account[0],
                 "id": each.invoice[1],
-                "status": "paid",
+                "status": step(INVOICE, scene.invoices[each.invoice].status, "paid"),
                 "paid_minor": scene.invoices[each.invoice].total_minor,
                 "closed_at": scene.at[each.account],
             }
@@ -250,12 +251,14 @@ async def _activate(
         for row in scene.subscribed(each.invoice):
             key = (row.tenant_id, row.id)
             if row.status == "incomplete":
-                kind, status = events.SUBSCRIPTION_ACTIVATED, "active"
+                kind = events.SUBSCRIPTION_ACTIVATED
+                status = step(SUBSCRIPTION, row.status, "paid")
                 activated.append(row)
             elif row.status in {"active", "past_due"}:
                 still_owed = left_open.get(key, set()) - {invoice.id}
                 kind = events.SUBSCRIPTION_RENEWED
-                status = "past_due" if row.status == "past_due" and still_owed else "active"
+                owes = row.status == "past_due" and still_owed
+                status = row.status if owes else step(SUBSCRIPTION, row.status, "paid")
             else:
                 continue
             if status != row.status:
@@ -358,9 +361,10 @@ async def not_paid(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -> No
         for row in scene.subscribed(each.invoice):
             if row.status != "active" or invoice.status != "open":
                 continue
-            statuses.append({"tenant_id": row.tenant_id, "id": row.id, "status": "past_due"})
+            status = step(SUBSCRIPTION, row.status, "payment_failed")
+            statuses.append({"tenant_id": row.tenant_id, "id": row.id, "status": status})
             terms = scene.terms_of(row)
-            data = facts.subscription(row, terms, status="past_due") | {
+            data = facts.subscription(row, terms, status=status) | {
                 "invoice_id": ids.text("inv", invoice.id),
                 "grace_until_at": facts.moment(at + timedelta(seconds=terms.grace_s)),
             }
