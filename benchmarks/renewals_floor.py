@@ -138,6 +138,7 @@ def _kept(table: str) -> str:
 
 async def _forget(admin: Any, tenant_id: UUID) -> None:
     """Take the chain's rows away, so that their copies find the keys free."""
+    await admin.execute("DELETE FROM payments.refetches WHERE tenant_id = $1", tenant_id)
     for table in reversed(_KEPT):
         await admin.execute(f"DELETE FROM {table} WHERE tenant_id = $1", tenant_id)
     await admin.execute("VACUUM")

@@ -152,10 +152,10 @@ async def _with_cards(client: Client, plan: str, customers: dict[str, str]) -> N
         chosen = {"payment_method_id": method["id"]} if name == "card" else {}
         body = {"customer_id": customers[name], "plan_id": plan, **chosen}
         bought = await client.post(f"buy-{name}", "/v1/subscriptions", body)
-        await client.until(f"/v1/subscriptions/{bought['id']}", "status", "active", "canceled")
+        await _answered(client, bought)
         if name == "leaves":
             await client.post(
-                "cancel", f"/v1/subscriptions/{bought['id']}/cancel", {"when": "period_end"}
+                "cancel", f"/v1/subscriptions/{bought['id']}/cancel", {"when": "period_end"}, 409
             )
     await _card(client, "trouble", customers["trouble"], "insufficient_funds:2")
     spare = await _card(client, "card", customers["card"], "mastercard_ok")
@@ -178,6 +178,20 @@ async def _with_cards(client: Client, plan: str, customers: dict[str, str]) -> N
                 "pay", "/v1/payments",
                 {"invoice_id": invoice, "payment_method_id": good["id"]}, 409,
             )  # fmt: skip
+
+
+async def _answered(client: Client, bought: Any) -> None:
+    """Until the purchase is decided, or its payment is unknown: a process that died before its
+    call left a question that is asked again when the tenant's clock has moved on."""
+    for _ in range(int(_WITHIN_S / 0.05)):
+        found = await client.get(f"/v1/subscriptions/{bought['id']}")
+        page = await client.get("/v1/payments", invoice_id=found["latest_invoice_id"])
+        if found["status"] != "incomplete" or any(
+            row["status"] == "unknown" for row in page["data"]
+        ):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"nothing became of {found}")
 
 
 async def _settled(client: Client, invoice: str) -> None:
