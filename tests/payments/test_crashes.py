@@ -40,6 +40,7 @@ HIT: set[str] = set()
 
 @pytest.fixture(autouse=True)
 def disarmed() -> Iterator[None]:
+    HIT.clear()
     yield
     crashpoints.install(None)
 
@@ -167,6 +168,7 @@ async def test_a_death_here_charges_nothing_twice_and_loses_nothing(
 
     expected, last = await a_day_of_business(world, shop)
 
+    assert HIT == {name}
     journal = await shop.journal()
     if "not_executed" in [data.get("code") for data in await shop.all_facts()]:
         # The process died between its claim and the call: failed uncounted, dunning's to retry.
@@ -178,9 +180,3 @@ async def test_a_death_here_charges_nothing_twice_and_loses_nothing(
     assert await shop.unquiet() == []
     told = [kind for kind, _ in await shop.facts_of_all() if kind == "payment.succeeded"]
     assert len(told) == journal["captures"]
-
-
-@pytest.mark.long
-def test_every_place_was_passed() -> None:
-    if len(HIT) > len(SHORT):  # not when a single place was asked for
-        assert sorted(set(POINTS) - HIT) == []

@@ -7,7 +7,10 @@ reaches has to be named below, with the reason.
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from typing import Any
 
 import httpx
@@ -15,7 +18,6 @@ import pytest
 
 from subledger.hosts.assembly import Options, assemble
 from subledger.platform import migrate
-from subledger.platform.db import statements
 from tests.pump import Pump
 from tests.sql.crowd import ROWS, multiply
 from tests.sql.plans import watch
@@ -36,6 +38,11 @@ UNREACHED = {
     " that is not known yet: by primary key (tests/payments/test_charges.py)",
     r"SELECT e\.subject, e\.type, count\(\*\) AS times": "an endless moment of a clock move; its"
     " twin that counts all events is reached (tests/identity/test_clock_moves.py)",
+    r"\(SELECT e\.partition, .* UNION ALL": "as many arms as partitions lag; each is the arm of the"
+    " statement with one",
+    r"SELECT pg_catalog\.pg_advisory_xact_lock": "one process of many migrates",
+    r"SELECT CAST\(sum\(position\) AS bigint\)": "a gauge over the log's 16 heads",
+    r"SELECT count\(\*\) AS n FROM eventlog\.events": "the demo counts its events at the end",
     r"SELECT 1 AS one$": "the readiness of a service without a schema",
     r"SELECT a\.tenant_id, a\.id, a\.currency": "accounts that are not locked yet; every consumer"
     " and request locks them first: by key",
@@ -47,6 +54,27 @@ UNREACHED = {
     " that decides later; the sandbox's own",
 }
 """A statement, as a pattern of its beginning → why the stories here do not reach it."""
+
+
+_REGISTERED = """
+import importlib, json, pkgutil, subledger
+from subledger.platform.db import statements
+from subledger.hosts.assembly import Options, assemble
+for module in pkgutil.walk_packages(subledger.__path__, "subledger."):
+    if not module.name.endswith("__main__") and ".migrations" not in module.name:
+        importlib.import_module(module.name)
+assemble(Options(url_of=lambda name: "postgresql+asyncpg://nowhere/none", secret_key="x" * 64,
+                 public_url="http://shop.test", pool_size=1))
+print(json.dumps(list(statements())))
+"""
+
+
+def registered() -> list[str]:
+    """What Subledger alone registers: other test modules of this process have stores too."""
+    made = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", _REGISTERED], capture_output=True, text=True, check=True, timeout=60
+    )
+    return list(json.loads(made.stdout))
 
 
 @pytest.mark.long
@@ -94,7 +122,7 @@ async def test_no_statement_filters_away_more_than_a_thousand_rows(
         for short, why in ((" ".join(name.split()), why) for name, why in plans.wasteful.items())
         if not short.startswith(tuple(WHOLE))
     ]
-    unreached = [" ".join(each.split()) for each in statements() if each not in plans.seen]
+    unreached = [" ".join(each.split()) for each in registered() if each not in plans.seen]
     new = [each for each in unreached if not any(re.match(known, each) for known in UNREACHED)]
     gone = [known for known in UNREACHED if not any(re.match(known, e) for e in unreached)]
     found = [*wasteful, *(f"not reached: {each}" for each in new), *(f"gone: {e}" for e in gone)]

@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from uuid import UUID
 
+from sqlalchemy import text
+
 from subledger.hosts.assembly import Assembly
 from subledger.platform import ids
-from subledger.platform.db import sql, story
+from subledger.platform.db import story
 from subledger.services.identity import store
 
 TENANTS_AT_ONCE = 200
@@ -60,7 +62,7 @@ async def _of(assembly: Assembly, tenants: list[UUID]) -> list[Violation]:
     for service in assembly.running:
         for invariant in service.invariants:
             async with service.database.transaction(_CHECK, tenants=tenants) as tx:
-                rows = await tx.rows(sql(invariant.query))
+                rows = await tx.rows(text(invariant.query))
             found += [
                 Violation(service.name, invariant.name, row.tenant_id, row.detail) for row in rows
             ]
