@@ -168,7 +168,7 @@ async def test_a_death_here_charges_nothing_twice_and_loses_nothing(
 
     expected, last = await a_day_of_business(world, shop)
 
-    assert HIT == {name}
+    assert {name} == HIT
     journal = await shop.journal()
     if "not_executed" in [data.get("code") for data in await shop.all_facts()]:
         # The process died between its claim and the call: failed uncounted, dunning's to retry.

@@ -71,7 +71,7 @@ print(json.dumps(list(statements())))
 
 def registered() -> list[str]:
     """What Subledger alone registers: other test modules of this process have stores too."""
-    made = subprocess.run(  # noqa: S603
+    made = subprocess.run(
         [sys.executable, "-c", _REGISTERED], capture_output=True, text=True, check=True, timeout=60
     )
     return list(json.loads(made.stdout))
