@@ -169,6 +169,38 @@ async def test_when_dunning_ends_the_subscription_does_and_the_debt_is_written_o
     await shop.check()
 
 
+async def test_what_was_written_off_can_be_paid_after_all(shop):
+    plan, viewer = await shop.plan(), await shop.customer()
+    await shop.card(viewer)
+    bought = await shop.subscribe(viewer, plan)
+    await shop.card(viewer, "hard_decline")
+    await shop.move_to("2026-03-01")
+    owed = await shop.last_invoice(viewer)
+    assert owed["status"] == "uncollectible"
+    await shop.new_events(viewer)
+
+    refused = await shop.raw("POST", "/v1/payments", json={"invoice_id": owed["id"]})
+    assert refused.status_code == 402, refused.text
+    assert await shop.new_events(viewer) == ["payment.failed"]  # and no retry: it was given up
+    await shop.card(viewer)
+    await shop.new_events(viewer)
+    await shop.post("/v1/payments", {"invoice_id": owed["id"]})
+
+    assert await shop.new_events(viewer) == ["payment.succeeded", "invoice.paid"]
+    assert await shop.status(bought["id"]) == "canceled"
+    assert await shop.invoices(viewer) == [("INV-000001", "paid", 999), ("INV-000002", "paid", 999)]
+    (books,) = (await shop.get("/v1/ledger/trial-balance"))["currencies"]
+    assert {row["account"].split(":")[0]: row["balance_minor"] for row in books["accounts"]} == {
+        "bad_debt": 0, "deferred_revenue": -1998, "provider_clearing": 1998, "receivable": 0,
+    }  # fmt: skip
+    assert await shop.captured() == {"EUR": 2 * 999}
+    again = await shop.raw("POST", "/v1/payments", json={"invoice_id": owed["id"]})
+    assert again.status_code == 409, again.text
+    await shop.move_to("2026-06-01")
+    assert await shop.new_events(viewer) == []
+    await shop.check()
+
+
 async def test_a_hard_decline_ends_dunning_at_once(shop):
     plan, viewer = await shop.plan(), await shop.customer()
     await shop.card(viewer)

@@ -32,6 +32,7 @@ INVOICE: Final = _machine(
     ("open", "paid", "paid"),
     ("open", "voided", "void"),
     ("open", "written_off", "uncollectible"),
+    ("uncollectible", "paid", "paid"),
 )
 
 PAYMENT: Final = _machine(

@@ -94,11 +94,11 @@ INVARIANTS = (
         """,
     ),
     Invariant(
-        "a closed invoice is not reserved, a paid one was collected or free",
+        "a settled invoice is not reserved, a paid one was collected or free",
         """
         SELECT i.tenant_id, format('invoice %s is %s', i.id, i.status) AS detail
         FROM billing.invoices i
-        WHERE (i.status <> 'open' AND EXISTS (
+        WHERE (i.status IN ('paid', 'void') AND EXISTS (
                 SELECT FROM billing.reservations r WHERE r.tenant_id = i.tenant_id
                   AND r.invoice_id = i.id AND r.state = 'held'))
            OR (i.status = 'paid' AND i.total_minor > 0 AND NOT EXISTS (

@@ -8,7 +8,8 @@ INVOICE_NOT_OPEN = declare(
     "invoice_not_open",
     status=409,
     title="The invoice is not open",
-    fix="Read the invoice: only an open invoice can be paid, voided or written off.",
+    fix="Read the invoice: only an open invoice can be paid, voided or written off, and one that"
+    " was written off can be paid.",
 )
 INVOICE_RESERVED = declare(
     "invoice_reserved",

@@ -179,7 +179,7 @@ class StatementEntry(Strict):
     kind: Annotated[
         str,
         Field(
-            description="finalized, paid, unapplied, applied, voided, written_off",
+            description="finalized, paid, unapplied, applied, voided, written_off, recovered",
         ),
     ]
     ledger: str

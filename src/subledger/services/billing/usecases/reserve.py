@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from subledger.contracts.collections import Reservation, ReserveRequest
+from subledger.core.states import INVOICE, can
 from subledger.platform.db import Tx
 from subledger.services.billing.store import invoices, subscriptions
 
 
 async def reserve(tx: Tx, tenant_id: UUID, requests: Sequence[ReserveRequest]) -> list[Reservation]:
-    """Reserve open invoices for attempts; an answer per request, in the order asked.
+    """Reserve open or written-off invoices for attempts; an answer per request, in the order asked.
 
     Idempotent by attempt id: an attempt that holds its invoice is granted again. Refuses with
-    ``unknown_invoice``, ``not_open``, or ``reserved`` (another attempt holds or has collected it).
-    Of two requests for one invoice in a batch the first wins.
+    ``unknown_invoice``, ``not_open`` (paid or void), or ``reserved`` (another attempt holds or has
+    collected it). Of two requests for one invoice in a batch the first wins.
     """
     keys = {(tenant_id, each.invoice_id) for each in requests}
     found = await invoices.invoices(tx, keys)
@@ -39,7 +40,7 @@ async def reserve(tx: Tx, tenant_id: UUID, requests: Sequence[ReserveRequest]) -
         refusal = None
         if row is None:
             refusal = "unknown_invoice"
-        elif row.status != "open":
+        elif not can(INVOICE, row.status, "paid"):
             refusal = "not_open"
         elif key in held and held[key] != each.attempt_id:
             refusal = "reserved"
@@ -69,7 +70,8 @@ async def reserve(tx: Tx, tenant_id: UUID, requests: Sequence[ReserveRequest]) -
                 customer_id=row.account_id,
                 amount_minor=amount_minor,
                 currency=row.currency,
-                dunning=row.reason == "renewal",
+                # What was given up is not dunned again.
+                dunning=row.reason == "renewal" and row.status == "open",
             )
         )
     await invoices.insert_reservations(tx, fresh)

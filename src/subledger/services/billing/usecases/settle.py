@@ -19,7 +19,7 @@ from sqlalchemy import Row
 from subledger.contracts import events
 from subledger.contracts.events import Event, Recorded
 from subledger.core import ledger as books
-from subledger.core.states import INVOICE, SUBSCRIPTION, step
+from subledger.core.states import INVOICE, SUBSCRIPTION, can, step
 from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.eventlog.consumer import caused
@@ -73,6 +73,10 @@ class _Scene:
         tenant = invoice[0]
         return [self.subscriptions[tenant, each] for each in self.subscriptions_of.get(invoice, [])]
 
+    def written_off(self, invoice: Key | None) -> bool:
+        """True if the invoice was given up before this money came."""
+        return invoice in self.invoices and self.invoices[invoice].status == "uncollectible"
+
     def terms_of(self, row: Row[Any]) -> PlanTerms:
         return self.terms[row.tenant_id, row.plan_version_id]
 
@@ -98,8 +102,10 @@ async def _load(tx: Tx, memory: TermsMemory, outcomes: Sequence[_Outcome]) -> _S
 async def paid(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -> None:
     """Book captured money: the invoice is paid, its subscriptions are active or renewed.
 
-    An attempt whose receipt exists is skipped. Money for an invoice that is not open, or that is
-    less than the money, goes to the customer's unapplied balance and opens a work item.
+    An attempt whose receipt exists is skipped. An invoice that was written off is recovered: the
+    writing off is reversed, then it is paid; its subscriptions stay as they are. Money for a paid
+    or void invoice, or more than is owed, goes to the customer's unapplied balance and opens a work
+    item.
     """
     outcomes = _read(given)
     booked = await invoices.booked_attempts(tx, (each.attempt for each in outcomes))
@@ -110,25 +116,27 @@ async def paid(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -> None:
     settled = {}
     for each in outcomes:
         invoice = scene.invoices.get(each.invoice) if each.invoice else None
-        open_minor = invoice.total_minor if invoice is not None and invoice.status == "open" else 0
+        payable = invoice is not None and can(INVOICE, invoice.status, "paid")
+        open_minor = invoice.total_minor if invoice is not None and payable else 0
         captured = each.event.data["amount_minor"]
         settled[each.attempt] = open_minor if 0 < open_minor <= captured else 0
 
     await _book(tx, scene, outcomes, settled)
     applied = [each for each in outcomes if settled[each.attempt]]
+    billed = [each for each in applied if not scene.written_off(each.invoice)]
     await _close(tx, scene, applied)
     left_open = await invoices.open_invoices_of(
         tx,
         (
             (each.account[0], row.id)
-            for each in applied
+            for each in billed
             if each.invoice
             for row in scene.subscribed(each.invoice)
             if row.status == "past_due"
         ),
     )
     _announce_paid(tx, scene, applied)
-    await _activate(tx, scene, applied, left_open)
+    await _activate(tx, scene, billed, left_open)
     await _open_unapplied(tx, scene, outcomes, settled)
 
 
@@ -141,10 +149,12 @@ async def _book(
         connection, customer = data["connection_id"], data["customer_id"]
         applied = settled[each.attempt]
         excess = data["amount_minor"] - applied
+        recovers = applied > 0 and scene.written_off(each.invoice)
+        settle = books.recovered if recovers else books.paid
         for kind, transfers in (
             (
-                "paid",
-                books.paid(
+                "recovered" if recovers else "paid",
+                settle(
                     connection=connection,
                     customer=customer,
                     amount_minor=applied,
