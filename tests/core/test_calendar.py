@@ -146,7 +146,8 @@ def naive_local_date(start: date, interval: Interval, n: int) -> date:
     if interval.unit in {Unit.DAY, Unit.WEEK}:
         return start + timedelta(days=n * interval.count * (7 if interval.unit is Unit.WEEK else 1))
     year, month = start.year, start.month
-    for _ in range(n * interval.count * (12 if interval.unit is Unit.YEAR else 1)):
+    months = {Unit.MONTH: 1, Unit.QUARTER: 3, Unit.HALF_YEAR: 6, Unit.YEAR: 12}[interval.unit]
+    for _ in range(n * interval.count * months):
         month += 1
         if month > 12:
             year, month = year + 1, 1
