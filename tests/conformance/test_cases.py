@@ -1,4 +1,4 @@
-"""What other billing systems established, against our core: all pass or are listed with a reason."""
+"""What other billing systems established: every case passes or is listed with a reason."""
 
 from __future__ import annotations
 

@@ -235,7 +235,7 @@ def align(start_at: datetime, timezone: str, interval: Interval, alignment: Alig
     else:
         found, day = _day_grid(today, interval, alignment), None
     _check_year(found.year)
-    return Anchor(_instant(datetime.combine(found, time()), zone), timezone, day)
+    return Anchor(_instant(datetime.combine(found, _MIDNIGHT), zone), timezone, day)
 
 
 def _month_grid(today: date, interval: Interval, alignment: Alignment) -> tuple[date, int | None]:
@@ -257,6 +257,7 @@ def _clamped(months: int, day: int) -> date:
     return date(year, month0 + 1, min(day, monthrange(year, month0 + 1)[1]))
 
 
+_MIDNIGHT = time.min
 _FIRST_MONDAY = date(1970, 1, 5)
 
 
