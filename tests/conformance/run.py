@@ -16,7 +16,7 @@ from subledger.core.errors import CoreError
 from tests.conformance.case import Case, Operation, Unsupported, differences, read
 
 CASES = Path(__file__).with_name("cases")
-DEVIATIONS = Path(__file__).with_name("deviations.yaml")
+DEVIATIONS = Path(__file__).with_name("deviations.d")
 
 
 @dataclass
