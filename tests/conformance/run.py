@@ -84,10 +84,9 @@ def _operations(area: str) -> Mapping[str, Operation]:
 
 def deviations() -> dict[str, str]:
     """Case id → the convention chosen instead and why."""
-    given: dict[str, Any] = yaml.safe_load(DEVIATIONS.read_text(encoding="utf-8")) or {}
-    return {case: " ".join(why.split()) for each in given.values() for case, why in _flat(each)}
-
-
-def _flat(group: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A group of the file is ``{why: text, cases: [id, …]}``."""
-    return [(case, group["why"]) for case in group["cases"]]
+    groups: list[dict[str, Any]] = [
+        group
+        for path in sorted(DEVIATIONS.glob("*.yaml"))
+        for group in (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).values()
+    ]
+    return {case: " ".join(group["why"].split()) for group in groups for case in group["cases"]}
