@@ -19,10 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subledger.core.calendar import Anchor, Interval, Unit, boundary
+from subledger.core.difference import difference
 from subledger.core.discounts import Discount, Duration, Kind
 from subledger.core.errors import AmountOutOfRange
-from subledger.core.invoicing import Attached, Item, Timeline, content_hash, difference, draft
+from subledger.core.invoicing import content_hash, draft, join
 from subledger.core.pricing import Flat, PerUnit
+from subledger.core.proration import BY_DAY, BY_SECOND
+from subledger.core.timeline import Attached, Item, Phase, Timeline
 
 START = datetime(2026, 1, 31, 10, tzinfo=UTC)
 PROGRAM = Path(__file__).parents[2] / "examples/recompute_invoice.py"
@@ -31,8 +34,8 @@ PROGRAM = Path(__file__).parents[2] / "examples/recompute_invoice.py"
 def timeline(*items: Item, attached=(), ended_at=None, unit=Unit.MONTH, count=1) -> Timeline:
     return Timeline(
         anchor=Anchor(START, "Europe/Berlin"), interval=Interval(unit, count), currency="EUR",
-        items=items or (Item("base", Flat(999), Decimal(1)),), attached=tuple(attached),
-        ended_at=ended_at,
+        phases=(Phase(START, items or (Item("base", Flat(999), Decimal(1)),)),),
+        attached=tuple(attached), ended_at=ended_at,
     )  # fmt: skip
 
 
@@ -196,6 +199,143 @@ def test_sums_and_explanations_agree(models, quantity, chosen):
         assert content_hash(line.derivation) == content_hash(
             json.loads(json.dumps(line.derivation))
         )
+
+
+def of_seats(*phases, mode=BY_SECOND, attached=()) -> Timeline:
+    """``(days after the start, seats at 10.00 a month)``; 31 days from 1 January, UTC."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    return Timeline(
+        anchor=Anchor(start, "UTC"), interval=Interval(Unit.MONTH), currency="EUR",
+        phases=tuple(
+            Phase(
+                start + timedelta(days=days),
+                (Item("seat", PerUnit(Decimal(1000)), Decimal(seats)),) if seats else (),
+            )
+            for days, seats in phases
+        ),
+        attached=tuple(attached), proration=mode,
+    )  # fmt: skip
+
+
+def billed_now(known: Timeline, billed=()):
+    return draft(known, first_period=0, horizon_at=known.anchor.at, billed=billed)
+
+
+def amounts(found):
+    return [
+        (each.kind, (each.service_start_at.day, each.service_end_at.day), each.quantity,
+         each.net_minor)
+        for each in found.lines
+    ]  # fmt: skip
+
+
+def test_a_change_of_quantity_credits_the_unused_part_and_charges_the_rest():
+    before = billed_now(of_seats((0, 2)))
+    assert before.total_minor == 2000
+    after = billed_now(of_seats((0, 2), (15.5, 3)), before.lines)
+    assert amounts(after) == [
+        ("credit", (16, 1), Decimal(2), -1000), ("charge", (16, 1), Decimal(3), 1500),
+    ]  # fmt: skip
+    by_day = billed_now(of_seats((0, 2), (15.5, 3), mode=BY_DAY), before.lines)
+    # The day of the change is the new quantity's: 15 of 31 days are the old one's.
+    assert amounts(by_day) == [
+        ("credit", (16, 1), Decimal(2), -1032), ("charge", (16, 1), Decimal(3), 1548),
+    ]  # fmt: skip
+
+
+def test_a_pause_gives_back_what_is_unused_and_going_on_charges_it_again():
+    whole = billed_now(of_seats((0, 2)))
+    paused = billed_now(of_seats((0, 2), (15.5, 0)), whole.lines)
+    assert amounts(paused) == [("credit", (16, 1), Decimal(2), -1000)]
+    resumed = billed_now(of_seats((0, 2), (15.5, 0), (23.25, 2)), (*whole.lines, *paused.lines))
+    assert amounts(resumed) == [("charge", (24, 1), Decimal(2), 500)]
+
+
+def test_a_plan_change_leaves_what_both_plans_have_alone():
+    addon = Item("addon", Flat(300), Decimal(1))
+    old, new = Item("basic", Flat(1000), Decimal(1)), Item("pro", Flat(3000), Decimal(1))
+    start, middle = datetime(2026, 4, 1, tzinfo=UTC), datetime(2026, 4, 16, tzinfo=UTC)
+
+    def known(*phases):
+        return Timeline(
+            anchor=Anchor(start, "UTC"), interval=Interval(Unit.MONTH), currency="EUR",
+            phases=phases,
+        )  # fmt: skip
+
+    first = billed_now(known(Phase(start, (old, addon))))
+    changed = billed_now(
+        known(Phase(start, (old, addon)), Phase(middle, (new, addon))), first.lines
+    )
+    assert [(each.price_id, each.net_minor) for each in changed.lines] == [
+        ("basic", -500), ("pro", 1500),
+    ]  # fmt: skip
+
+
+def test_a_fixed_discount_is_shared_by_time_and_never_shaved_twice():
+    once = Attached(Discount("o", Kind.FIXED, None, 500, "EUR", Duration.ONCE, None), 0)
+    first = billed_now(of_seats((0, 1), attached=[once]))
+    assert (first.total_minor, first.used) == (500, {"o": 1})
+    changed = billed_now(of_seats((0, 1), (15.5, 3), attached=[once]), first.lines)
+    # Half of the 5.00 paid comes back; of half a month for 30.00 the other half of 5.00 goes off.
+    assert [each.net_minor for each in changed.lines] == [-250, 1500 - 250]
+    assert changed.used == {}
+    ended = billed_now(of_seats((0, 1), (15.5, 0), attached=[once]), first.lines)
+    assert ended.total_minor == -250, "half of what was paid"
+
+
+def test_a_percentage_is_taken_off_each_part():
+    half = Attached(Discount("h", Kind.PERCENT, Decimal(50), None, None, Duration.FOREVER, None), 0)
+    first = billed_now(of_seats((0, 1), attached=[half]))
+    changed = billed_now(of_seats((0, 1), (15.5, 3), attached=[half]), first.lines)
+    assert [each.net_minor for each in changed.lines] == [-250, 750]
+
+
+def test_the_end_of_one_cycle_and_the_start_of_another_share_an_invoice():
+    month = of_seats((0, 2))
+    first = billed_now(month)
+    middle = month.anchor.at + timedelta(days=15.5)
+    yearly = Timeline(
+        anchor=Anchor(middle, "UTC"), interval=Interval(Unit.YEAR), currency="EUR",
+        phases=(Phase(middle, (Item("seat", PerUnit(Decimal(9000)), Decimal(2)),)),),
+    )  # fmt: skip
+    found = join(
+        billed_now(of_seats((0, 2), (15.5, 0)), first.lines),
+        draft(yearly, first_period=0, horizon_at=middle),
+    )
+    assert [each.net_minor for each in found.lines] == [-1000, 18000]
+    assert found.total_minor == 17000
+    assert found.next_billing_at == datetime(2027, 1, 16, 12, tzinfo=UTC)
+
+
+changes = st.lists(
+    st.tuples(st.integers(1, 31 * 24 - 1), st.integers(0, 5)), max_size=6,
+    unique_by=lambda each: each[0],
+).map(sorted)  # fmt: skip
+
+
+@given(st.integers(0, 5), changes, st.sampled_from([BY_DAY, BY_SECOND]), discounts, st.randoms())
+def test_changes_one_by_one_end_where_all_at_once_do(seats, then, mode, chosen, random):
+    attached = build([], Decimal(1), chosen).attached
+    hours = [(0, seats), *then]
+    billed: list[Any] = []
+    for known in range(1, len(hours) + 1):
+        so_far = of_seats(
+            *((each / 24, many) for each, many in hours[:known]), mode=mode, attached=attached
+        )
+        added = billed_now(so_far, billed)
+        billed += added.lines
+        random.shuffle(billed)
+        assert billed_now(so_far, billed).lines == ()
+        whole = billed_now(so_far)
+        assert sum(each.net_minor for each in billed) == whole.total_minor
+        for key in {each.key for each in billed}:
+            of_key = [each for each in billed if each.key == key]
+            assert sum(each.net_minor for each in of_key) >= 0, "never credited beyond the charge"
+            assert sum(each.discount_minor for each in of_key) >= 0
+    # Change and change back at the same moments: nothing but the first state is left.
+    first = of_seats((0, seats), mode=mode, attached=attached)
+    billed += billed_now(first, billed).lines
+    assert sum(each.net_minor for each in billed) == billed_now(first).total_minor
 
 
 def test_a_program_that_imports_nothing_of_ours_recomputes_the_total(tmp_path):

@@ -122,7 +122,7 @@ def apply(discounts: Sequence[Discount], gross_minor: Sequence[int], *, currency
     left = list(gross_minor)
     steps: list[list[dict[str, Any]]] = [[] for _ in left]
     used = []
-    for discount in sorted(discounts, key=_order):
+    for discount in sorted(discounts, key=order):
         if discount.kind is Kind.FIXED and discount.currency != currency:
             continue
         base = [max(each, 0) for each in left]
@@ -140,7 +140,7 @@ def apply(discounts: Sequence[Discount], gross_minor: Sequence[int], *, currency
         for line, amount in enumerate(taken):
             if amount == 0:
                 continue
-            steps[line].append(_step(discount, base_minor=left[line], amount_minor=amount))
+            steps[line].append(step(discount, base_minor=left[line], amount_minor=amount))
             left[line] -= amount
     return Applied(
         by_line_minor=tuple(g - rest for g, rest in zip(gross_minor, left, strict=True)),
@@ -149,19 +149,21 @@ def apply(discounts: Sequence[Discount], gross_minor: Sequence[int], *, currency
     )
 
 
-def _order(discount: Discount) -> tuple[bool, Decimal | int, str]:
+def order(discount: Discount) -> tuple[bool, Decimal | int, str]:
+    """Sorts discounts as they are taken."""
     if discount.kind is Kind.PERCENT:
         return False, -(discount.percent or 0), discount.id
     return True, -(discount.amount_minor or 0), discount.id
 
 
-def _step(discount: Discount, *, base_minor: int, amount_minor: int) -> dict[str, Any]:
-    step: dict[str, Any] = {
+def step(discount: Discount, *, base_minor: int, amount_minor: int) -> dict[str, Any]:
+    """What a line's derivation says of a discount."""
+    told: dict[str, Any] = {
         "discount_id": discount.id,
         "kind": discount.kind.value,
         "base_minor": base_minor,
         "amount_minor": amount_minor,
     }
     if discount.percent is not None:
-        step["percent"] = format(discount.percent.normalize(), "f")
-    return step
+        told["percent"] = format(discount.percent.normalize(), "f")
+    return told
