@@ -52,6 +52,7 @@ DISCOUNT_CREATED: Final = "discount.created"
 
 RENEW_REQUIRED: Final = "subscriptions.renew_required"
 CANCEL_REQUIRED: Final = "subscriptions.cancel_required"
+CHANGE_REQUIRED: Final = "subscriptions.change_required"
 EXPIRY_REQUIRED: Final = "subscriptions.expiry_required"
 SUBSCRIPTION_CREATED: Final = "subscription.created"
 SUBSCRIPTION_ACTIVATED: Final = "subscription.activated"

@@ -86,6 +86,20 @@ def _taken(lines: Iterable[Line], starts: Sequence[datetime]) -> set[tuple[str, 
     }
 
 
+def taken(
+    billed: Iterable[Line], timeline: Timeline, *, first_period: int, periods: int
+) -> dict[str, int]:
+    """In how many of these periods the billed lines took each discount, by its id."""
+    starts = [
+        boundary(timeline.anchor, timeline.interval, n)
+        for n in range(first_period, first_period + periods)
+    ]
+    found: dict[str, int] = {}
+    for discount, _ in _taken(billed, starts):
+        found[discount] = found.get(discount, 0) + 1
+    return found
+
+
 def join(first: Draft, then: Draft) -> Draft:
     """Two drafts of one subscription on one invoice: the end of one cycle, the start of another."""
     assert first.currency == then.currency, "one currency"

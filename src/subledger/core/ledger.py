@@ -61,9 +61,21 @@ def _transfers(currency: str, *moves: tuple[str, str, int]) -> tuple[Transfer, .
 def finalized(
     *, customer: str, net_minor: int, tax_minor: int, currency: str
 ) -> tuple[Transfer, ...]:
-    """An invoice is finalized: receivable → deferred revenue, tax payable."""
+    """An invoice is finalized: receivable → deferred revenue, tax payable (the other way round
+    where it gives more back than it bills); a negative total becomes credit: receivable → credit.
+    """
     owed = receivable(customer)
-    return _transfers(currency, (owed, DEFERRED_REVENUE, net_minor), (owed, TAX_PAYABLE, tax_minor))
+    moves = [
+        (owed, account, amount) if amount > 0 else (account, owed, -amount)
+        for account, amount in ((DEFERRED_REVENUE, net_minor), (TAX_PAYABLE, tax_minor))
+    ]
+    given_back = max(-(net_minor + tax_minor), 0)
+    return _transfers(currency, *moves, (owed, credit(customer), given_back))
+
+
+def credit_applied(*, customer: str, amount_minor: int, currency: str) -> tuple[Transfer, ...]:
+    """The customer's credit pays an invoice: credit → receivable."""
+    return _transfers(currency, (credit(customer), receivable(customer), amount_minor))
 
 
 def paid(

@@ -10,12 +10,13 @@ from subledger.platform.db import Tx
 from subledger.platform.eventlog.consumer import Group, Handler, Subjects
 from subledger.services.billing.store import subscriptions
 from subledger.services.billing.terms import TermsMemory
-from subledger.services.billing.usecases import end, renew, settle
+from subledger.services.billing.usecases import change, end, renew, settle
 
 _UseCase = Callable[[Tx, TermsMemory, Sequence[Recorded]], Awaitable[None]]
 
 _HANDLERS: dict[str, _UseCase] = {
     events.RENEW_REQUIRED: renew.renew,
+    events.CHANGE_REQUIRED: change.reach_change,
     events.CANCEL_REQUIRED: end.reach_cancellation,
     events.EXPIRY_REQUIRED: end.expire_incomplete,
     events.FINAL_STEP_REQUIRED: end.finish_dunning,

@@ -13,7 +13,7 @@ INVARIANTS = (
         FROM billing.invoices i JOIN billing.invoice_lines l
           ON l.tenant_id = i.tenant_id AND l.invoice_id = i.id
         GROUP BY i.tenant_id, i.id
-        HAVING i.total_minor <> sum(l.net_minor + l.tax_minor)
+        HAVING i.total_minor - i.credited_minor <> sum(l.net_minor + l.tax_minor)
             OR i.subtotal_minor <> sum(l.gross_minor)
             OR i.discount_minor <> sum(l.discount_minor) OR i.tax_minor <> sum(l.tax_minor)
         """,
@@ -69,13 +69,15 @@ INVARIANTS = (
         FROM (
             SELECT r.*, s.started_at, s.billed_through_at, s.last_run_number,
                    lag(r.number) OVER runs AS previous, lag(r.period_end_at) OVER runs AS ended,
+                   lag(r.period_start_at) OVER runs AS started,
                    lead(r.number) OVER runs AS following
             FROM billing.billing_runs r JOIN billing.subscriptions s
               ON s.tenant_id = r.tenant_id AND s.id = r.subscription_id
             WINDOW runs AS (PARTITION BY r.tenant_id, r.subscription_id ORDER BY r.number)
         ) AS r
         WHERE number <> coalesce(previous, 0) + 1
-           OR period_start_at <> coalesce(ended, started_at)
+           OR (kind = 'period' AND period_start_at <> coalesce(ended, started_at))
+           OR (kind = 'restart' AND period_start_at NOT BETWEEN started AND ended)
            OR (following IS NULL
                AND (period_end_at <> billed_through_at OR number <> last_run_number))
         """,
@@ -101,9 +103,10 @@ INVARIANTS = (
         WHERE (i.status IN ('paid', 'void') AND EXISTS (
                 SELECT FROM billing.reservations r WHERE r.tenant_id = i.tenant_id
                   AND r.invoice_id = i.id AND r.state = 'held'))
-           OR (i.status = 'paid' AND i.total_minor > 0 AND NOT EXISTS (
+           OR (i.status = 'paid' AND i.total_minor > i.credit_applied_minor AND NOT EXISTS (
                 SELECT FROM billing.receipts r WHERE r.tenant_id = i.tenant_id
-                  AND r.invoice_id = i.id AND r.applied_minor = i.total_minor))
+                  AND r.invoice_id = i.id
+                  AND r.applied_minor = i.total_minor - i.credit_applied_minor))
         """,
     ),
     Invariant(

@@ -14,6 +14,7 @@ _ROLL_UP = story("billing.roll_up")
 _COMMANDS = {
     subscriptions.RENEWAL: events.RENEW_REQUIRED,
     subscriptions.CANCELLATION: events.CANCEL_REQUIRED,
+    subscriptions.CHANGE: events.CHANGE_REQUIRED,
     subscriptions.EXPIRY: events.EXPIRY_REQUIRED,
 }
 

@@ -29,6 +29,30 @@ NOT_SCHEDULED = declare(
     title="No cancellation is scheduled",
     fix="Read the subscription: only one with cancel_at can be kept.",
 )
+SUBSCRIPTION_NOT_ACTIVE = declare(
+    "subscription_not_active",
+    status=409,
+    title="The subscription is not active yet",
+    fix="Have its first invoice paid, then change it.",
+)
+NOTHING_TO_CHANGE = declare(
+    "nothing_to_change",
+    status=422,
+    title="Nothing would change",
+    fix="Name another plan, a newer version of it, or another quantity.",
+)
+CHANGE_OUT_OF_RANGE = declare(
+    "change_out_of_range",
+    status=422,
+    title="The change cannot take effect at this moment",
+    fix="Choose a moment after the subscription's start and its latest change, and before its end.",
+)
+CHANGE_NOT_SCHEDULED = declare(
+    "change_not_scheduled",
+    status=409,
+    title="No change is scheduled",
+    fix="Read the subscription: only one with scheduled_change can forget it.",
+)
 PRICE_MISSING = declare(
     "price_missing_for_currency",
     status=422,

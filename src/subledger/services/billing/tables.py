@@ -135,7 +135,32 @@ subscriptions = Table(
     Column("payment_method_id", Uuid),
     Column("return_url", Text),
     Column("parked_reason", Text),
+    Column("proration", Text, nullable=False),
+    Column("dirty_from_period", Integer),
     Column("created_at", _when, nullable=False),
+)
+
+subscription_phases = Table(
+    "subscription_phases",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("subscription_id", Uuid, primary_key=True),
+    Column("from_at", _when, primary_key=True),
+    Column("plan_version_id", Uuid, nullable=False),
+    Column("quantity", Numeric(38, 12), nullable=False),
+    Column("recorded_at", _when, nullable=False),
+)
+
+scheduled_changes = Table(
+    "scheduled_changes",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("subscription_id", Uuid, primary_key=True),
+    Column("effective_at", _when, nullable=False),
+    Column("plan_id", Uuid, nullable=False),
+    Column("quantity", Numeric(38, 12), nullable=False),
+    Column("settle", Text, nullable=False),
+    Column("recorded_at", _when, nullable=False),
 )
 
 subscription_changes = Table(
@@ -183,6 +208,8 @@ invoices = Table(
     Column("discount_minor", BigInteger, nullable=False),
     Column("tax_minor", BigInteger, nullable=False),
     Column("total_minor", BigInteger, nullable=False),
+    Column("credited_minor", BigInteger, nullable=False),
+    Column("credit_applied_minor", BigInteger, nullable=False),
     Column("paid_minor", BigInteger, nullable=False),
     Column("due_at", _when, nullable=False),
     Column("finalized_at", _when, nullable=False),
@@ -201,6 +228,7 @@ billing_runs = Table(
     Column("invoice_id", Uuid, nullable=False),
     Column("period_start_at", _when, nullable=False),
     Column("period_end_at", _when, nullable=False),
+    Column("kind", Text, nullable=False),
 )
 
 invoice_lines = Table(
@@ -213,6 +241,7 @@ invoice_lines = Table(
     Column("subscription_id", Uuid, nullable=False),
     Column("run_number", BigInteger, nullable=False),
     Column("price_id", Uuid, nullable=False),
+    Column("charged_from_at", _when, nullable=False),
     Column("service_start_at", _when, nullable=False),
     Column("service_end_at", _when, nullable=False),
     Column("quantity", Numeric(38, 12), nullable=False),

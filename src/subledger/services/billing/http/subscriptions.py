@@ -17,7 +17,7 @@ from subledger.platform.http.pages import Page, PageQuery, page
 from subledger.platform.http.problems import Problem, problems
 from subledger.services.billing import facts
 from subledger.services.billing.flows import buy
-from subledger.services.billing.http import customers
+from subledger.services.billing.http import changes, customers
 from subledger.services.billing.http.paging import before_id, before_number, id_key
 from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import CHANGE_SUBSCRIPTION, READ, SUBSCRIBE
@@ -49,6 +49,7 @@ def router(database: Database, checkouts: Checkouts, memory: TermsMemory, keys: 
     _add_create(routes, database, checkouts, memory, keys)
     _add_reads(routes, database, memory)
     _add_cancel(routes, database, memory, keys)
+    changes.add(routes, database, memory, keys, load=load)
     return routes
 
 
@@ -67,6 +68,7 @@ def _request(
         collection=body.collection,
         payment_method_id=body.payment_method_id,
         return_url=body.return_url,
+        proration=body.proration,
         cause=caller.request_id,
     )
 

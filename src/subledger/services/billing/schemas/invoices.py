@@ -36,6 +36,8 @@ _AMOUNTS: JsonDict = {
     "discount_minor": 0,
     "tax_minor": 0,
     "total_minor": 999,
+    "credited_minor": 0,
+    "credit_applied_minor": 0,
 }
 _INVOICE: JsonDict = {
     "id": "inv_01h455vb4pex5vsknk084sn02q",
@@ -100,13 +102,17 @@ class Invoice(Strict):
     customer_id: CustomerId
     subscription_ids: list[SubscriptionId]
     status: InvoiceStatus
-    reason: str = Field(description="subscription_create or renewal")
+    reason: str = Field(description="subscription_create, renewal or subscription_change")
     currency: str
     subtotal_minor: int
     discount_minor: int
     tax_minor: int
     total_minor: int
-    paid_minor: int
+    credited_minor: int = Field(
+        description="What it gives back more than it bills: it becomes the customer's credit."
+    )
+    credit_applied_minor: int = Field(description="What the customer's credit paid of it.")
+    paid_minor: int = Field(description="By credit and by payments.")
     due_at: Timestamp
     finalized_at: Timestamp
     closed_at: Timestamp | None
@@ -130,6 +136,8 @@ def _fields(row: Row[Any], subscription_ids: Sequence[UUID]) -> dict[str, Any]:
         "discount_minor": row.discount_minor,
         "tax_minor": row.tax_minor,
         "total_minor": row.total_minor,
+        "credited_minor": row.credited_minor,
+        "credit_applied_minor": row.credit_applied_minor,
         "paid_minor": row.paid_minor,
         "due_at": row.due_at,
         "finalized_at": row.finalized_at,

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 from sqlalchemy import Row
 
-from subledger.core.invoicing import Draft
+from subledger.core.timeline import Draft
 from subledger.platform.http.fields import CurrencyCode, Quantity, Strict, Text, Timestamp
 from subledger.services.billing import facts
 from subledger.services.billing.flows.buy import Bought
@@ -27,6 +27,7 @@ from subledger.services.billing.schemas.references import (
     ProductId,
     SubscriptionId,
 )
+from subledger.services.billing.usecases.change import Planned
 
 MOST_QUANTITY = 10**15
 MOST_DISCOUNTS = 20
@@ -74,6 +75,8 @@ _SUBSCRIPTION: JsonDict = {
     "collection": "automatic",
     "payment_method_id": "pm_01h455vb4pex5vsknk084sn02q",
     "discount_ids": [],
+    "proration": "day",
+    "scheduled_change": None,
     "latest_invoice_id": "inv_01h455vb4pex5vsknk084sn02q",
     "started_at": "2026-03-01T12:00:00Z",
     "current_period_start_at": "2026-03-01T12:00:00Z",
@@ -105,6 +108,9 @@ class SubscriptionNew(Strict):
         description="`automatic` charges a saved method; `page` answers with the address of a"
         " hosted page on which the customer pays and saves a method.",
     )
+    proration: Literal["day", "second"] = Field(
+        "day", description="How a change inside a period is shared: by days, or to the second."
+    )
     return_url: Annotated[Text, AfterValidator(_web_address), Field(max_length=2_000)] | None = (
         Field(None, description="Where the hosted page sends the customer afterwards.")
     )
@@ -116,6 +122,14 @@ class Cancel(Strict):
     model_config = ConfigDict(json_schema_extra={"examples": [{"when": "period_end"}]})
 
     when: Literal["now", "period_end"]
+
+
+class ScheduledChange(Strict):
+    """A change that waits for its moment."""
+
+    effective_at: Timestamp
+    plan_id: PlanId
+    quantity: str
 
 
 class Subscription(Strict):
@@ -136,6 +150,8 @@ class Subscription(Strict):
     collection: str
     payment_method_id: PaymentMethodId | None
     discount_ids: list[DiscountId]
+    proration: Literal["day", "second"]
+    scheduled_change: ScheduledChange | None
     latest_invoice_id: InvoiceId | None
     started_at: Timestamp
     current_period_start_at: Timestamp
@@ -167,6 +183,14 @@ def fields_of(row: Row[Any]) -> dict[str, Any]:
         "collection": row.collection,
         "payment_method_id": row.payment_method_id,
         "discount_ids": list(row.discount_ids),
+        "proration": row.proration,
+        "scheduled_change": None
+        if row.change_at is None
+        else ScheduledChange(
+            effective_at=row.change_at,
+            plan_id=row.change_plan_id,
+            quantity=facts.quantity_text(row.change_quantity),
+        ),
         "latest_invoice_id": row.latest_invoice_id,
         "started_at": row.started_at,
         "current_period_start_at": row.current_period_start_at,
@@ -220,6 +244,28 @@ class Purchase(Subscription):
         )
 
 
+class ChangeNew(Strict):
+    """What is to be otherwise, and from when."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"quantity": "3"}, {"at": "period_end", "quantity": "1"}]}
+    )
+
+    plan_id: PlanId | None = Field(None, description="Its newest version; as it is, if null.")
+    quantity: Annotated[Quantity, AfterValidator(_countable)] | None = None
+    at: Timestamp | Literal["period_end"] | None = Field(
+        None,
+        description="A moment, past or future, or `period_end`; now, if null. A moment in the past"
+        " bills anew from there.",
+    )
+    settle: Literal["auto", "now", "next_invoice"] = Field(
+        "auto",
+        description="`now` makes an invoice of the difference, `next_invoice` adds it to the next"
+        " one, `auto` bills what is to be paid now and leaves a credit to the next invoice. A plan"
+        " with another interval ends the present period and begins a new one, always settled now.",
+    )
+
+
 class UpcomingLine(Strict):
     """A line of the next invoice (minor units)."""
 
@@ -233,6 +279,75 @@ class UpcomingLine(Strict):
     discount_minor: int
     net_minor: int
     tax_minor: int
+
+    @classmethod
+    def all_of(cls, draft: Draft, descriptions: Mapping[str, str]) -> list[UpcomingLine]:
+        """A draft's lines, described by the id of their price."""
+        return [
+            cls(
+                kind=line.kind,
+                description=descriptions[line.price_id],
+                price_id=UUID(line.price_id),
+                service_start_at=line.service_start_at,
+                service_end_at=line.service_end_at,
+                quantity=facts.quantity_text(line.quantity),
+                gross_minor=line.gross_minor,
+                discount_minor=line.discount_minor,
+                net_minor=line.net_minor,
+                tax_minor=line.tax_minor,
+            )
+            for line in draft.lines
+        ]
+
+
+class ChangePreview(Strict):
+    """What a change would do, computed by the change itself and not saved (minor units)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "subscription_id": "sub_01h455vb4pex5vsknk084sn02q",
+                    "effective_at": "2026-03-16T12:00:00Z",
+                    "plan_id": "plan_01h455vb4pex5vsknk084sn02q",
+                    "quantity": "3",
+                    "is_scheduled": False,
+                    "restarts_period": False,
+                    "current_period_end_at": "2026-04-01T11:00:00Z",
+                    "currency": "EUR",
+                    "total_minor": 999,
+                    "lines": [],
+                }
+            ]
+        }
+    )
+
+    subscription_id: SubscriptionId
+    effective_at: Timestamp
+    plan_id: PlanId
+    quantity: str
+    is_scheduled: bool = Field(description="It waits for its moment and bills nothing now.")
+    restarts_period: bool
+    current_period_end_at: Timestamp
+    currency: str
+    total_minor: int = Field(description="Below zero: more is given back than billed.")
+    lines: list[UpcomingLine]
+
+    @classmethod
+    def of(cls, planned: Planned, descriptions: Mapping[str, str]) -> ChangePreview:
+        draft = planned.draft
+        return cls(
+            subscription_id=planned.row.id,
+            effective_at=planned.effective_at,
+            plan_id=planned.plan_id,
+            quantity=facts.quantity_text(planned.quantity),
+            is_scheduled=planned.waits,
+            restarts_period=planned.restarts,
+            current_period_end_at=planned.after["current_period_end_at"],
+            currency=planned.row.currency,
+            total_minor=0 if draft is None else draft.total_minor,
+            lines=[] if draft is None else UpcomingLine.all_of(draft, descriptions),
+        )
 
 
 class UpcomingInvoice(Strict):
@@ -279,19 +394,5 @@ class UpcomingInvoice(Strict):
             total_minor=draft.total_minor,
             period_start_at=None if draft.period is None else draft.period.start_at,
             period_end_at=None if draft.period is None else draft.period.end_at,
-            lines=[
-                UpcomingLine(
-                    kind=line.kind,
-                    description=descriptions[line.price_id],
-                    price_id=UUID(line.price_id),
-                    service_start_at=line.service_start_at,
-                    service_end_at=line.service_end_at,
-                    quantity=facts.quantity_text(line.quantity),
-                    gross_minor=line.gross_minor,
-                    discount_minor=line.discount_minor,
-                    net_minor=line.net_minor,
-                    tax_minor=line.tax_minor,
-                )
-                for line in draft.lines
-            ],
+            lines=UpcomingLine.all_of(draft, descriptions),
         )

@@ -28,7 +28,7 @@ _INSERT_INVOICES = Insert(
     [
         column.name
         for column in tables.invoices.c
-        if column.name not in {"paid_minor", "closed_at", "close_reason"}
+        if column.name not in {"closed_at", "close_reason"}
     ],
 )
 _INSERT_RUNS = Insert(tables.billing_runs, [column.name for column in tables.billing_runs.c])
@@ -53,7 +53,8 @@ _INSERT_WORK_ITEMS = Insert(
 _WANTED = "unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[]))"
 _INVOICE = (
     "i.tenant_id, i.id, i.account_id, i.series, i.number, i.status, i.reason, i.currency,"
-    " i.subtotal_minor, i.discount_minor, i.tax_minor, i.total_minor, i.paid_minor, i.due_at,"
+    " i.subtotal_minor, i.discount_minor, i.tax_minor, i.total_minor, i.credited_minor,"
+    " i.credit_applied_minor, i.paid_minor, i.due_at,"
     " i.finalized_at, i.closed_at"
 )
 _LOCK_INVOICES = sql(

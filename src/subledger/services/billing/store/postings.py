@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from subledger.platform.bulk import Insert
+from subledger.platform.bulk import Insert, by_keys
 from subledger.platform.db import Tx, sql
 from subledger.services.billing import tables
 
@@ -19,6 +19,11 @@ _BALANCES = Insert(
     ["tenant_id", "account_id", "ledger", "currency", "balance_minor"],
     conflict="(tenant_id, account_id, ledger, currency)"
     " DO UPDATE SET balance_minor = balances.balance_minor + excluded.balance_minor",
+)
+_CREDITS = sql(
+    "SELECT b.tenant_id, b.account_id, b.currency, b.balance_minor"
+    f" {by_keys('billing.balances b', tenant_id='tenants', account_id='ids')}"
+    " WHERE b.ledger = 'credit' AND b.balance_minor < 0"
 )
 _UNSUMMED = sql(
     """
@@ -71,6 +76,17 @@ async def roll_up(tx: Tx, tenants: Sequence[UUID]) -> int:
         await tx.run(_SUM_DAYS, tenants=span.tenants, from_at=span.from_at, to_at=span.to_at)
         done += await tx.run(_MOVE_ON, tenants=span.tenants, through_day=span.through_day)
     return done
+
+
+async def credits(
+    tx: Tx, accounts: Sequence[tuple[UUID, UUID]]
+) -> dict[tuple[UUID, UUID, str], int]:
+    """What we owe customers in credit: ``(tenant_id, account_id, currency)`` → minor units, above
+    zero. The accounts are locked."""
+    rows = await tx.rows(
+        _CREDITS, tenants=[tenant for tenant, _ in accounts], ids=[each for _, each in accounts]
+    )
+    return {(row.tenant_id, row.account_id, row.currency): -row.balance_minor for row in rows}
 
 
 async def insert_transfers(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:

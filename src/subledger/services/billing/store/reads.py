@@ -22,8 +22,9 @@ _SUBSCRIPTION = """
     s.tenant_id, s.id, s.payer_id, s.beneficiary_id, s.number, v.plan_id, s.plan_version_id,
     p.product_id, s.currency, s.quantity, s.status, s.timezone, s.started_at,
     s.current_period_start_at, s.current_period_end_at, s.cancel_at, s.ended_at, s.end_reason,
-    s.collection, s.payment_method_id, s.parked_reason, s.created_at,
-    r.invoice_id AS latest_invoice_id,
+    s.collection, s.payment_method_id, s.parked_reason, s.proration, s.created_at,
+    r.invoice_id AS latest_invoice_id, c.effective_at AS change_at, c.plan_id AS change_plan_id,
+    c.quantity AS change_quantity,
     ARRAY(SELECT a.discount_id FROM billing.subscription_discounts a
           WHERE a.tenant_id = s.tenant_id AND a.subscription_id = s.id
           ORDER BY a.n) AS discount_ids
@@ -33,6 +34,8 @@ _OF_PLAN = """
     JOIN billing.plans p ON p.tenant_id = v.tenant_id AND p.id = v.plan_id
     LEFT JOIN billing.billing_runs r ON r.tenant_id = s.tenant_id AND r.subscription_id = s.id
         AND r.number = s.last_run_number
+    LEFT JOIN billing.scheduled_changes c
+      ON c.tenant_id = s.tenant_id AND c.subscription_id = s.id
 """
 _SUBSCRIPTIONS = sql(
     f"SELECT {_SUBSCRIPTION} FROM {_WANTED} JOIN billing.subscriptions s USING (tenant_id, id)"
@@ -56,7 +59,8 @@ _SUBSCRIPTIONS_OF_PAYER = sql(
 
 _INVOICE = (
     "i.tenant_id, i.id, i.account_id, i.series, i.number, i.status, i.reason, i.currency,"
-    " i.subtotal_minor, i.discount_minor, i.tax_minor, i.total_minor, i.paid_minor, i.due_at,"
+    " i.subtotal_minor, i.discount_minor, i.tax_minor, i.total_minor, i.credited_minor,"
+    " i.credit_applied_minor, i.paid_minor, i.due_at,"
     " i.finalized_at, i.closed_at, i.close_reason"
 )
 _INVOICES = sql(f"SELECT {_INVOICE} FROM billing.invoices i JOIN {_WANTED} USING (tenant_id, id)")

@@ -22,6 +22,7 @@ due = DueQueue(tables.due)
 
 RENEWAL = "renewal"
 CANCELLATION = "cancellation"
+CHANGE = "scheduled_change"
 EXPIRY = "incomplete_expiry"
 
 _WANTED = "unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, id)"
@@ -41,7 +42,7 @@ _COLUMNS = (
     " s.quantity, s.status, s.anchor_at, s.timezone, s.started_at, s.current_period_start_at,"
     " s.current_period_end_at, s.billed_through_at, s.period_number, s.last_run_number,"
     " s.cancel_at, s.ended_at, s.end_reason, s.collection, s.payment_method_id, s.return_url,"
-    " s.parked_reason, s.created_at"
+    " s.parked_reason, s.proration, s.dirty_from_period, s.created_at"
 )
 _LOCK_SUBSCRIPTIONS = sql(
     f"SELECT {_COLUMNS} {by_keys('billing.subscriptions s', tenant_id='tenants', id='ids')}"
@@ -92,7 +93,8 @@ _INSERT = Insert(
     [
         column.name
         for column in tables.subscriptions.c
-        if column.name not in {"cancel_at", "ended_at", "end_reason", "parked_reason"}
+        if column.name
+        not in {"cancel_at", "ended_at", "end_reason", "parked_reason", "dirty_from_period"}
     ],
 )
 _ADVANCE = Update(
@@ -104,6 +106,16 @@ _ADVANCE = Update(
         "billed_through_at",
         "period_number",
         "last_run_number",
+        "dirty_from_period",
+    ],
+)
+_CHANGE = Update(
+    tables.subscriptions,
+    keys=["tenant_id", "id"],
+    sets=[
+        *("plan_version_id", "quantity", "anchor_at", "current_period_start_at"),
+        *("current_period_end_at", "billed_through_at", "period_number", "last_run_number"),
+        "dirty_from_period",
     ],
 )
 _STATUS = Update(tables.subscriptions, keys=["tenant_id", "id"], sets=["status"])
@@ -221,6 +233,11 @@ async def number_subscriptions(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> Non
 
 async def advance_subscriptions(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     await _ADVANCE(tx, rows)
+
+
+async def change_subscriptions(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """What is paid for, and where the cycle stands."""
+    await _CHANGE(tx, rows)
 
 
 async def set_statuses(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -20,13 +20,12 @@ from subledger.contracts import events
 from subledger.contracts.events import Event
 from subledger.core import invoicing
 from subledger.core import ledger as books
-from subledger.core.calendar import Anchor
-from subledger.core.discounts import Discount, Duration, Kind
-from subledger.core.invoicing import Attached, Draft, Item, Timeline
+from subledger.core.difference import ENGINE_VERSION
+from subledger.core.timeline import Draft
 from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.services.billing import facts, ledger
-from subledger.services.billing.store import invoices, subscriptions
+from subledger.services.billing.store import invoices, postings, subscriptions
 from subledger.services.billing.terms import PlanTerms
 
 MOST_LINES = 50
@@ -50,9 +49,12 @@ class Bill:
     terms: PlanTerms
     draft: Draft
     attached: Sequence[Row[Any]]
-    reason: Literal["subscription_create", "renewal"]
+    reason: Literal["subscription_create", "renewal", "subscription_change"]
     at: datetime
     cause: UUID | None
+    kind: Literal["period", "change", "restart"] = "period"
+    """A run covers the next period, changes what is billed of the present one, or leaves the
+    cycle for a new one."""
 
     @property
     def run_number(self) -> int:
@@ -67,35 +69,10 @@ class Saved:
     invoice: Mapping[str, Any]
     attempt_id: UUID | None
 
-
-def timeline(
-    subscription: Mapping[str, Any], terms: PlanTerms, attached: Sequence[Row[Any]]
-) -> Timeline:
-    """A subscription as the core sees it."""
-    prices = terms.prices_in(subscription["currency"])
-    return Timeline(
-        anchor=Anchor(subscription["anchor_at"], subscription["timezone"]),
-        interval=prices[0].interval,
-        currency=subscription["currency"],
-        items=tuple(
-            Item(str(each.price_id), each.model, subscription["quantity"]) for each in prices
-        ),
-        attached=tuple(Attached(discount_of(each), each.used_periods) for each in attached),
-        ended_at=subscription.get("cancel_at"),
-    )
-
-
-def discount_of(row: Row[Any]) -> Discount:
-    """A discount's row as the core sees it."""
-    return Discount(
-        id=str(row.id),
-        kind=Kind(row.kind),
-        percent=row.percent,
-        amount_minor=row.amount_minor,
-        currency=row.currency,
-        duration=Duration(row.duration),
-        periods=row.periods,
-    )
+    @property
+    def due_minor(self) -> int:
+        """What is left to be collected."""
+        return int(self.invoice["total_minor"] - self.invoice["paid_minor"])
 
 
 async def save(tx: Tx, bills: Sequence[Bill]) -> list[Saved]:
@@ -107,7 +84,11 @@ async def save(tx: Tx, bills: Sequence[Bill]) -> list[Saved]:
     for bill in bills:
         if len(bill.draft.lines) > MOST_LINES:
             raise RunTooLarge(f"{len(bill.draft.lines)} lines in one run")
-    saved = [_invoice(tx, bill) for bill in bills]
+    owed = await postings.credits(
+        tx, sorted({(each.subscription["tenant_id"], each.subscription["payer_id"])
+                    for each in bills}),
+    )  # fmt: skip
+    saved = [_invoice(tx, bill, owed) for bill in bills]
     await _number(tx, saved)
     await invoices.insert_invoices(tx, [each.invoice for each in saved])
     await invoices.insert_runs(tx, [_run(each) for each in saved])
@@ -120,7 +101,7 @@ async def save(tx: Tx, bills: Sequence[Bill]) -> list[Saved]:
                 "tenant_id": each.invoice["tenant_id"],
                 "invoice_id": each.invoice["id"],
                 "attempt_id": each.attempt_id,
-                "amount_minor": each.invoice["total_minor"],
+                "amount_minor": each.due_minor,
                 "state": "held",
                 "reserved_at": each.bill.at,
             }
@@ -129,15 +110,22 @@ async def save(tx: Tx, bills: Sequence[Bill]) -> list[Saved]:
         ],
     )
     await subscriptions.set_used_periods(tx, _used(bills))
-    await ledger.post(tx, [_posting(each) for each in saved])
+    await ledger.post(tx, [posting for each in saved for posting in _postings(each)])
     tx.emit(_finalized(each) for each in saved)
     return saved
 
 
-def _invoice(tx: Tx, bill: Bill) -> Saved:
+def _invoice(tx: Tx, bill: Bill, owed: dict[tuple[UUID, UUID, str], int]) -> Saved:
+    """The invoice's row. The customer's credit pays first, the earlier invoice before the later;
+    what was used is taken off ``owed``."""
     draft, row = bill.draft, bill.subscription
+    account = (row["tenant_id"], row["payer_id"], draft.currency)
+    total_minor = max(draft.total_minor, 0)
+    credit_minor = min(owed.get(account, 0), total_minor)
+    if credit_minor:
+        owed[account] -= credit_minor
     inputs = {
-        "engine": invoicing.ENGINE_VERSION,
+        "engine": ENGINE_VERSION,
         "tzdata": TZDATA_VERSION,
         "plan_versions": [str(bill.terms.plan_version_id)],
         "timezone": row["timezone"],
@@ -145,7 +133,7 @@ def _invoice(tx: Tx, bill: Bill) -> Saved:
         "lines": [line.derivation for line in draft.lines],
     }
     encoded = _json(inputs)
-    zero = draft.total_minor == 0
+    settled = total_minor == credit_minor
     invoice = {
         "tenant_id": row["tenant_id"],
         "id": tx.ids.new(),
@@ -158,13 +146,16 @@ def _invoice(tx: Tx, bill: Bill) -> Saved:
         "subtotal_minor": draft.subtotal_minor,
         "discount_minor": draft.discount_minor,
         "tax_minor": draft.tax_minor,
-        "total_minor": draft.total_minor,
+        "total_minor": total_minor,
+        "credited_minor": max(-draft.total_minor, 0),
+        "credit_applied_minor": credit_minor,
+        "paid_minor": credit_minor,
         "due_at": bill.at,
         "finalized_at": bill.at,
         "inputs": encoded.decode(),
         "content_hash": invoicing.content_hash(inputs),
     }
-    return Saved(bill=bill, invoice=invoice, attempt_id=None if zero else tx.ids.new())
+    return Saved(bill=bill, invoice=invoice, attempt_id=None if settled else tx.ids.new())
 
 
 async def _number(tx: Tx, saved: Sequence[Saved]) -> None:
@@ -191,6 +182,7 @@ def _run(each: Saved) -> dict[str, Any]:
         "invoice_id": each.invoice["id"],
         "period_start_at": period.start_at,
         "period_end_at": period.end_at,
+        "kind": each.bill.kind,
     }
 
 
@@ -204,6 +196,7 @@ def _lines(each: Saved) -> list[dict[str, Any]]:
             "subscription_id": each.bill.subscription["id"],
             "run_number": each.bill.run_number,
             "price_id": UUID(line.price_id),
+            "charged_from_at": line.charged_from_at,
             "service_start_at": line.service_start_at,
             "service_end_at": line.service_end_at,
             "quantity": line.quantity,
@@ -234,25 +227,43 @@ def _used(bills: Sequence[Bill]) -> list[dict[str, Any]]:
     ]
 
 
-def _posting(each: Saved) -> ledger.Posting:
+def _postings(each: Saved) -> list[ledger.Posting]:
     draft = each.bill.draft
-    return ledger.Posting(
-        tenant_id=each.invoice["tenant_id"],
-        account_id=each.invoice["account_id"],
-        invoice_id=each.invoice["id"],
-        kind="finalized",
-        occurred_at=each.bill.at,
-        transfers=books.finalized(
-            customer=ids.text("cus", each.invoice["account_id"]),
-            net_minor=draft.subtotal_minor - draft.discount_minor,
-            tax_minor=draft.tax_minor,
-            currency=draft.currency,
-        ),
-    )
+    customer = ids.text("cus", each.invoice["account_id"])
+    return [
+        ledger.Posting(
+            tenant_id=each.invoice["tenant_id"],
+            account_id=each.invoice["account_id"],
+            invoice_id=each.invoice["id"],
+            kind=kind,
+            occurred_at=each.bill.at,
+            transfers=transfers,
+        )
+        for kind, transfers in (
+            (
+                "finalized",
+                books.finalized(
+                    customer=customer,
+                    net_minor=draft.subtotal_minor - draft.discount_minor,
+                    tax_minor=draft.tax_minor,
+                    currency=draft.currency,
+                ),
+            ),
+            (
+                "credit_applied",
+                books.credit_applied(
+                    customer=customer,
+                    amount_minor=each.invoice["credit_applied_minor"],
+                    currency=draft.currency,
+                ),
+            ),
+        )
+        if transfers
+    ]
 
 
 async def _settle_zero(tx: Tx, saved: Sequence[Saved]) -> None:
-    """An invoice of zero is paid the moment that it is finalized."""
+    """An invoice of zero, or one that credit pays, is paid the moment that it is finalized."""
     await invoices.close_invoices(
         tx,
         [
@@ -260,7 +271,7 @@ async def _settle_zero(tx: Tx, saved: Sequence[Saved]) -> None:
                 "tenant_id": each.invoice["tenant_id"],
                 "id": each.invoice["id"],
                 "status": "paid",
-                "paid_minor": 0,
+                "paid_minor": each.invoice["total_minor"],
                 "closed_at": each.bill.at,
             }
             for each in saved
@@ -277,9 +288,9 @@ def _finalized(each: Saved) -> Event:
         collection = {
             "mode": row["collection"] if each.bill.reason == "subscription_create" else "automatic",
             "attempt_id": ids.text("att", each.attempt_id),
-            "amount_minor": invoice["total_minor"],
+            "amount_minor": each.due_minor,
             "payment_method_id": None if method is None else ids.text("pm", method),
-            "dunning": each.bill.reason == "renewal",
+            "dunning": each.bill.reason != "subscription_create",
             "return_url": row["return_url"],
         }
     return Event(
@@ -293,7 +304,7 @@ def _finalized(each: Saved) -> Event:
 
 
 def paid_at_once(each: Saved) -> Event:
-    """``invoice.paid`` of an invoice of zero."""
+    """``invoice.paid`` of an invoice that needs no payment."""
     return Event(
         type=events.INVOICE_PAID,
         tenant_id=each.invoice["tenant_id"],

@@ -26,7 +26,7 @@ LIVE = frozenset({"incomplete", "active", "past_due"})
 _EXPIRY_AGAIN = timedelta(hours=1)
 
 
-async def _lock_one(tx: Tx, tenant_id: UUID, subscription_id: UUID) -> tuple[Row[Any], datetime]:
+async def lock_one(tx: Tx, tenant_id: UUID, subscription_id: UUID) -> tuple[Row[Any], datetime]:
     """Lock a subscription behind its payer's account. Raises not_found and subscription_ended."""
     found = await subscriptions.subscriptions(tx, [(tenant_id, subscription_id)])
     if not found:
@@ -55,7 +55,7 @@ async def cancel(
     A subscription that was never paid ends at once either way, and its invoice is voided.
     Raises not_found, subscription_ended, and invoice_reserved while its first payment is open.
     """
-    row, at = await _lock_one(tx, tenant_id, subscription_id)
+    row, at = await lock_one(tx, tenant_id, subscription_id)
     terms = await memory.load(tx, [(tenant_id, row.plan_version_id)])
     if row.status == "incomplete":
         await _void_open(tx, [row], at={(tenant_id, row.payer_id): at}, cause=cause, strict=True)
@@ -74,7 +74,7 @@ async def undo_cancel(
     tx: Tx, memory: TermsMemory, *, tenant_id: UUID, subscription_id: UUID, cause: UUID | None
 ) -> None:
     """Keep a subscription that was to end with its period. Raises cancellation_not_scheduled."""
-    row, at = await _lock_one(tx, tenant_id, subscription_id)
+    row, at = await lock_one(tx, tenant_id, subscription_id)
     if row.cancel_at is None:
         raise Problem(problems.NOT_SCHEDULED, detail="The subscription is not to be canceled.")
     terms = await memory.load(tx, [(tenant_id, row.plan_version_id)])
@@ -155,7 +155,10 @@ async def _end(
             for row, at, reason, _ in ended
         ],
     )
-    kinds = (subscriptions.RENEWAL, subscriptions.CANCELLATION, subscriptions.EXPIRY)
+    kinds = (
+        *(subscriptions.RENEWAL, subscriptions.CANCELLATION),
+        *(subscriptions.EXPIRY, subscriptions.CHANGE),
+    )
     await subscriptions.due.drop(
         tx, ((row.tenant_id, kind, row.id) for row, _, _, _ in ended for kind in kinds)
     )
@@ -234,7 +237,7 @@ async def close_unpaid(
     ``written_off`` (uncollectible, to bad debt); ARCHITECTURE 8."""
     status = {(row.tenant_id, row.id): step(INVOICE, row.status, trigger) for row in rows}
     keys = [(row.tenant_id, row.id) for row in rows]
-    finalized = await invoices.transfers_of(tx, keys, kinds=["finalized"])
+    posted_for = await invoices.transfers_of(tx, keys, kinds=["finalized", "credit_applied"])
     subscribed = await invoices.subscriptions_of(tx, keys)
     await invoices.close_invoices(
         tx,
@@ -258,7 +261,7 @@ async def close_unpaid(
                 amount_minor=each.amount_minor,
                 currency=each.currency,
             )
-            for each in finalized.get((row.tenant_id, row.id), [])
+            for each in posted_for.get((row.tenant_id, row.id), [])
         ]
         transfers = (
             books.reversed_transfers(posted)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from subledger.core import invoicing
-from subledger.core.invoicing import Draft
+from subledger.core.timeline import Draft
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.billing import problems
 from subledger.services.billing.store import subscriptions
 from subledger.services.billing.terms import TermsMemory
-from subledger.services.billing.usecases import bill
 from subledger.services.billing.usecases.end import LIVE
+from subledger.services.billing.usecases.renew import next_draft
+from subledger.services.billing.usecases.timelines import history, period_start
 
 
 async def upcoming(tx: Tx, memory: TermsMemory, *, tenant_id: UUID, subscription_id: UUID) -> Draft:
@@ -29,14 +29,16 @@ async def upcoming(tx: Tx, memory: TermsMemory, *, tenant_id: UUID, subscription
         raise Problem(
             problems.SUBSCRIPTION_ENDED, detail=f"The subscription ended: it is {row.status}."
         )
-    terms = await memory.load(tx, [(tenant_id, row.plan_version_id)])
-    attached = await subscriptions.attached_discounts(tx, [(tenant_id, subscription_id)])
-    return invoicing.draft(
-        bill.timeline(
-            row._asdict(),
-            terms[tenant_id, row.plan_version_id],
-            attached.get((tenant_id, subscription_id), ()),
-        ),
-        first_period=row.period_number + 1,
-        horizon_at=row.current_period_end_at,
+    key = (tenant_id, subscription_id)
+    terms = (await memory.load(tx, [(tenant_id, row.plan_version_id)]))[
+        tenant_id, row.plan_version_id
+    ]
+    attached = await subscriptions.attached_discounts(tx, [key])
+    values = row._asdict()
+    changed = None
+    if row.dirty_from_period is not None:
+        first = period_start(values, terms, row.dirty_from_period)
+        changed = (await history(tx, memory, [values], {key: first}))[key]
+    return next_draft(
+        values, terms, attached.get(key, ()), changed, horizon_at=row.current_period_end_at
     )

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
 
 import msgspec
+from sqlalchemy import Row
 
 from subledger.contracts import events
 from subledger.contracts.events import Event, Recorded
 from subledger.core import invoicing
 from subledger.core.errors import CoreError
+from subledger.core.timeline import Draft
 from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.eventlog.consumer import caused
 from subledger.services.billing import facts
 from subledger.services.billing.store import invoices, subscriptions
-from subledger.services.billing.terms import TermsMemory
+from subledger.services.billing.store.subscriptions import Key
+from subledger.services.billing.terms import PlanTerms, TermsMemory
 from subledger.services.billing.usecases import bill
 from subledger.services.billing.usecases.bill import Bill, Saved
+from subledger.services.billing.usecases.timelines import (
+    History,
+    history,
+    period_start,
+    redraft,
+    timeline,
+)
 
 
 async def renew(tx: Tx, memory: TermsMemory, due: Sequence[Recorded]) -> None:
@@ -41,6 +53,7 @@ async def renew(tx: Tx, memory: TermsMemory, due: Sequence[Recorded]) -> None:
         and (row.cancel_at is None or row.current_period_end_at < row.cancel_at)
     ]
     terms = await memory.load(tx, {(row.tenant_id, row.plan_version_id) for row in ready})
+    changed = await _histories(tx, memory, ready, terms)
     attached = await subscriptions.attached_discounts(tx, ((r.tenant_id, r.id) for r in ready))
 
     bills, parked = [], []
@@ -48,11 +61,11 @@ async def renew(tx: Tx, memory: TermsMemory, due: Sequence[Recorded]) -> None:
         key = (row.tenant_id, row.id)
         values = row._asdict()
         try:
-            draft = invoicing.draft(
-                bill.timeline(
-                    values, terms[row.tenant_id, row.plan_version_id], attached.get(key, ())
-                ),
-                first_period=row.period_number + 1,
+            draft = next_draft(
+                values,
+                terms[row.tenant_id, row.plan_version_id],
+                attached.get(key, ()),
+                changed.get(key),
                 horizon_at=at[row.tenant_id, row.payer_id],
             )
             if len(draft.lines) > bill.MOST_LINES:
@@ -79,6 +92,46 @@ async def renew(tx: Tx, memory: TermsMemory, due: Sequence[Recorded]) -> None:
         await _park(tx, event, why)
 
 
+async def _histories(
+    tx: Tx, memory: TermsMemory, rows: Sequence[Row[Any]], terms: Mapping[Key, PlanTerms]
+) -> dict[Key, History]:
+    """The histories of those that changed without an invoice of their own: the next one bills
+    the change."""
+    dirty = [row for row in rows if row.dirty_from_period is not None]
+    if not dirty:
+        return {}
+    first = {
+        (row.tenant_id, row.id): period_start(
+            row._asdict(), terms[row.tenant_id, row.plan_version_id], row.dirty_from_period
+        )
+        for row in dirty
+    }
+    return await history(tx, memory, [row._asdict() for row in dirty], first)
+
+
+def next_draft(
+    values: Mapping[str, Any],
+    terms: PlanTerms,
+    attached: Sequence[Row[Any]],
+    changed: History | None,
+    *,
+    horizon_at: datetime,
+) -> Draft:
+    """The next period's lines, and what the changes since the last invoice add and take back."""
+    known = timeline(values, terms, attached, changed)
+    following = values["period_number"] + 1
+    if changed is None:
+        return invoicing.draft(known, first_period=following, horizon_at=horizon_at)
+    dirty = values["dirty_from_period"]
+    return redraft(
+        known,
+        changed.billed,
+        first_period=dirty,
+        periods=following - dirty + 1,
+        horizon_at=horizon_at,
+    )
+
+
 async def _advance(tx: Tx, bills: Sequence[Bill]) -> None:
     """Each subscription moves on to the period billed, and its next renewal is due at its end."""
     advanced = []
@@ -93,6 +146,7 @@ async def _advance(tx: Tx, bills: Sequence[Bill]) -> None:
                 "billed_through_at": period.end_at,
                 "period_number": each.subscription["period_number"] + 1,
                 "last_run_number": each.run_number,
+                "dirty_from_period": None,
             }
         )
     await subscriptions.advance_subscriptions(tx, advanced)

@@ -71,7 +71,7 @@ async def reserve(tx: Tx, tenant_id: UUID, requests: Sequence[ReserveRequest]) -
                 amount_minor=amount_minor,
                 currency=row.currency,
                 # What was given up is not dunned again.
-                dunning=row.reason == "renewal" and row.status == "open",
+                dunning=row.reason != "subscription_create" and row.status == "open",
             )
         )
     await invoices.insert_reservations(tx, fresh)

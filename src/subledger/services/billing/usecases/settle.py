@@ -117,7 +117,9 @@ async def paid(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -> None:
     for each in outcomes:
         invoice = scene.invoices.get(each.invoice) if each.invoice else None
         payable = invoice is not None and can(INVOICE, invoice.status, "paid")
-        open_minor = invoice.total_minor if invoice is not None and payable else 0
+        open_minor = (
+            invoice.total_minor - invoice.paid_minor if invoice is not None and payable else 0
+        )
         captured = each.event.data["amount_minor"]
         settled[each.attempt] = open_minor if 0 < open_minor <= captured else 0
 
@@ -264,6 +266,8 @@ async def _activate(
                 kind = events.SUBSCRIPTION_ACTIVATED
                 status = step(SUBSCRIPTION, row.status, "paid")
                 activated.append(row)
+            elif row.status == "active" and invoice.reason == "subscription_change":
+                continue  # a change is in force from its moment
             elif row.status in {"active", "past_due"}:
                 still_owed = left_open.get(key, set()) - {invoice.id}
                 kind = events.SUBSCRIPTION_RENEWED

@@ -20,11 +20,12 @@ from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.billing import facts, problems
-from subledger.services.billing.store import subscriptions
+from subledger.services.billing.store import phases, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
 from subledger.services.billing.usecases import bill
 from subledger.services.billing.usecases.bill import Bill, Saved
+from subledger.services.billing.usecases.timelines import timeline
 
 INCOMPLETE_FOR = timedelta(hours=24)
 """How long (the tenant's clock) a first payment may take before the subscription expires."""
@@ -45,6 +46,7 @@ class SubscribeRequest:
     collection: str
     payment_method_id: UUID | None
     return_url: str | None
+    proration: str
     cause: UUID | None
 
 
@@ -147,6 +149,7 @@ def _row(loaded: _Loaded, each: SubscribeRequest) -> dict[str, Any]:
         "collection": each.collection,
         "payment_method_id": each.payment_method_id,
         "return_url": each.return_url,
+        "proration": each.proration,
         "created_at": at,
     }
 
@@ -159,7 +162,7 @@ def _bill(loaded: _Loaded, each: SubscribeRequest, row: dict[str, Any]) -> Bill:
     ]
     try:
         draft = invoicing.draft(
-            bill.timeline(row, terms, attached),  # type: ignore[arg-type]  # rows alike
+            timeline(row, terms, attached),  # type: ignore[arg-type]  # rows alike
             first_period=0,
             horizon_at=row["anchor_at"],
         )
@@ -224,6 +227,20 @@ async def _insert(
                 "tenant_id": row["tenant_id"],
                 "id": row["payer_id"],
                 "next_subscription_number": row["number"] + 1,
+            }
+            for row in rows
+        ],
+    )
+    await phases.insert_phases(
+        tx,
+        [
+            {
+                "tenant_id": row["tenant_id"],
+                "subscription_id": row["id"],
+                "from_at": row["started_at"],
+                "plan_version_id": row["plan_version_id"],
+                "quantity": row["quantity"],
+                "recorded_at": row["started_at"],
             }
             for row in rows
         ],

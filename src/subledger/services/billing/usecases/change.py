@@ -1,0 +1,451 @@
+"""Changes of plan and quantity: now, backdated, at a date, at the period's end; settled at once or
+on the next invoice. A preview is the same computation without the save.
+
+Same interval: the cycle goes on, the present period is billed anew and the difference is the
+invoice. Another interval: the cycle ends here, what is unused is given back, and a new one begins
+(conformance README, "interval change"). What gives more back than it costs becomes the customer's
+credit, which pays for later invoices; money goes back only by a refund.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Row
+
+from subledger.contracts import events
+from subledger.contracts.events import Event, Recorded
+from subledger.core import invoicing
+from subledger.core.calendar import Anchor, index_at, period
+from subledger.core.errors import CoreError
+from subledger.core.timeline import Draft, Phase
+from subledger.platform import ids
+from subledger.platform.db import Tx
+from subledger.platform.http.problems import Problem
+from subledger.services.billing import facts, problems
+from subledger.services.billing.store import phases, subscriptions
+from subledger.services.billing.terms import PlanTerms, TermsMemory
+from subledger.services.billing.usecases import bill
+from subledger.services.billing.usecases.bill import Bill
+from subledger.services.billing.usecases.end import LIVE, lock_one
+from subledger.services.billing.usecases.timelines import (
+    History,
+    Stage,
+    history,
+    period_start,
+    redraft,
+    timeline,
+)
+
+MOST_PERIODS_BACK = 24
+Settle = Literal["auto", "now", "next_invoice"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRequest:
+    """What is to be otherwise. ``plan_id`` and ``quantity`` None: as it is.
+
+    ``at`` is a moment (UTC), past or future, ``"period_end"``, or None for now. ``settle``: an
+    invoice at once, on the next invoice, or ``auto``: at once if something is to be paid.
+    """
+
+    tenant_id: UUID
+    subscription_id: UUID
+    plan_id: UUID | None
+    quantity: Decimal | None
+    at: datetime | Literal["period_end"] | None
+    settle: Settle
+    cause: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A change as it would happen, nothing saved."""
+
+    row: Row[Any]
+    at: datetime
+    effective_at: datetime
+    plan_id: UUID
+    quantity: Decimal
+    before: PlanTerms
+    terms: PlanTerms
+    draft: Draft | None
+    """What it bills at once; None if the change waits for its time or touches nothing billed."""
+    after: dict[str, Any]
+    """The subscription's columns once it is done."""
+    restarts: bool
+    attached: Sequence[Row[Any]]
+
+    @property
+    def waits(self) -> bool:
+        return self.effective_at > self.at
+
+
+async def preview(tx: Tx, memory: TermsMemory, request: ChangeRequest) -> Planned:
+    """What ``change`` would do now. Raises as it does."""
+    found = await subscriptions.subscriptions(tx, [(request.tenant_id, request.subscription_id)])
+    if not found:
+        raise Problem("not_found", detail="There is no such subscription.")
+    row = found[0]
+    if row.status not in LIVE:
+        raise Problem(
+            problems.SUBSCRIPTION_ENDED, detail=f"The subscription ended: it is {row.status}."
+        )
+    account = (request.tenant_id, row.payer_id)
+    accounts = await subscriptions.accounts(tx, [account])
+    clock = (await tx.clocks({request.tenant_id}))[request.tenant_id]
+    return await _plan(tx, memory, request, row, max(clock, accounts[account].last_occurred_at))
+
+
+async def change(tx: Tx, memory: TermsMemory, request: ChangeRequest) -> None:
+    """Change a subscription, or remember to do so at a later moment.
+
+    Raises Problem: not_found, subscription_ended, subscription_not_active, nothing_to_change,
+    unknown_reference (plan), price_missing_for_currency, change_out_of_range; CoreError for
+    amounts out of range.
+    """
+    row, at = await lock_one(tx, request.tenant_id, request.subscription_id)
+    planned = await _plan(tx, memory, request, row, at)
+    if planned.waits:
+        await _schedule(tx, request, planned)
+        return
+    await _unschedule(tx, row)
+    await _apply(tx, planned, settle=request.settle, cause=request.cause)
+
+
+async def undo_change(
+    tx: Tx, memory: TermsMemory, *, tenant_id: UUID, subscription_id: UUID, cause: UUID | None
+) -> None:
+    """Forget the change that a subscription waits for. Raises change_not_scheduled."""
+    row, at = await lock_one(tx, tenant_id, subscription_id)
+    key = (tenant_id, subscription_id)
+    if key not in await phases.scheduled(tx, [key]):
+        raise Problem(problems.CHANGE_NOT_SCHEDULED, detail="The subscription waits for no change.")
+    await _unschedule(tx, row)
+    terms = await memory.load(tx, [(tenant_id, row.plan_version_id)])
+    await _record(tx, row, "change_undone", effective_at=at, at=at, data={})
+    tx.emit([_changed(row, terms[tenant_id, row.plan_version_id], ["scheduled_change"], at, cause)])
+
+
+async def reach_change(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -> None:
+    """Changes whose moment came. One that is not possible any more opens a work item by parking
+    nothing: it is forgotten, and the subscription goes on as it is."""
+    for event in given:
+        key = (event.tenant_id, ids.parse("sub", event.data["subscription_id"]))
+        accounts = await subscriptions.accounts(tx, [(event.tenant_id, event.subject)])
+        (row,) = await subscriptions.lock_subscriptions(tx, [key])
+        waiting = (await phases.scheduled(tx, [key])).get(key)
+        at = (await subscriptions.moments(tx, accounts, accounts))[event.tenant_id, event.subject]
+        if waiting is None or waiting.effective_at > at or row.status not in LIVE:
+            continue
+        await _unschedule(tx, row)
+        request = ChangeRequest(
+            tenant_id=event.tenant_id,
+            subscription_id=row.id,
+            plan_id=waiting.plan_id,
+            quantity=waiting.quantity,
+            at=waiting.effective_at,
+            settle=waiting.settle,
+            cause=event.id,
+        )
+        try:
+            planned = await _plan(tx, memory, request, row, at)
+        except (Problem, CoreError) as refused:
+            detail = refused.detail or type(refused).__name__
+            await _record(
+                tx, row, "change_refused", effective_at=at, at=at, data={"reason": detail}
+            )
+            continue
+        await _apply(tx, planned, settle=waiting.settle, cause=event.id)
+
+
+async def _plan(
+    tx: Tx, memory: TermsMemory, request: ChangeRequest, row: Row[Any], at: datetime
+) -> Planned:
+    if row.status == "incomplete":
+        raise Problem(
+            problems.SUBSCRIPTION_NOT_ACTIVE, detail="The first payment was not made yet."
+        )
+    tenant, values = request.tenant_id, row._asdict()
+    old = (await memory.load(tx, [(tenant, row.plan_version_id)]))[tenant, row.plan_version_id]
+    new = await _new_terms(tx, memory, request, old)
+    quantity = request.quantity if request.quantity is not None else row.quantity
+    if new.plan_version_id == old.plan_version_id and quantity == row.quantity:
+        raise Problem(problems.NOTHING_TO_CHANGE, detail="Plan and quantity are so already.")
+    prices = new.prices_in(row.currency)
+    if not prices:
+        raise Problem(
+            problems.PRICE_MISSING, pointer="/plan_id",
+            detail=f"The plan has no price in {row.currency}.",
+        )  # fmt: skip
+    effective_at = (
+        max(row.current_period_end_at, at) if request.at == "period_end" else request.at or at
+    )
+    attached = (await subscriptions.attached_discounts(tx, [(tenant, row.id)])).get(
+        (tenant, row.id), []
+    )
+    planned = Planned(
+        row=row,
+        at=at,
+        effective_at=effective_at,
+        plan_id=new.plan_id,
+        quantity=quantity,
+        before=old,
+        terms=new,
+        draft=None,
+        after=values | {"plan_version_id": new.plan_version_id, "quantity": quantity},
+        restarts=prices[0].interval != old.prices_in(row.currency)[0].interval,
+        attached=attached,
+    )
+    _check_moment(row, planned)
+    if planned.waits:
+        return planned
+    if planned.restarts:
+        return await _restart(tx, memory, planned)
+    return await _go_on(tx, memory, planned)
+
+
+async def _new_terms(
+    tx: Tx, memory: TermsMemory, request: ChangeRequest, old: PlanTerms
+) -> PlanTerms:
+    if request.plan_id is None:
+        return old
+    plan = (request.tenant_id, request.plan_id)
+    version = (await subscriptions.latest_versions(tx, [plan])).get(plan)
+    if version is None:
+        raise Problem(
+            problems.UNKNOWN_REFERENCE, pointer="/plan_id", detail="There is no such plan."
+        )
+    return (await memory.load(tx, [(request.tenant_id, version)]))[request.tenant_id, version]
+
+
+def _check_moment(row: Row[Any], planned: Planned) -> None:
+    """Not before the start (or, for another interval, the past), not after the end."""
+    ends_at = row.cancel_at
+    if planned.effective_at < row.started_at:
+        what = "before the subscription's start"
+    elif planned.restarts and planned.effective_at < min(planned.at, row.current_period_end_at):
+        what = "in the past, with another interval"
+    elif ends_at is not None and planned.effective_at >= ends_at:
+        what = "when the subscription has ended"
+    else:
+        return
+    raise Problem(
+        problems.CHANGE_OUT_OF_RANGE, pointer="/at", detail=f"A change {what} is not possible."
+    )
+
+
+async def _go_on(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
+    """The cycle goes on: bill anew from the period in which the change takes effect."""
+    row, values = planned.row, planned.row._asdict()
+    key = (row.tenant_id, row.id)
+    interval = planned.before.prices_in(row.currency)[0].interval
+    first = max(index_at(Anchor(row.anchor_at, row.timezone), interval, planned.effective_at), 0)
+    if first > row.period_number:
+        return planned
+    if row.dirty_from_period is not None:
+        first = min(first, row.dirty_from_period)
+    if row.period_number - first > MOST_PERIODS_BACK:
+        raise Problem(
+            problems.CHANGE_OUT_OF_RANGE, pointer="/at",
+            detail=f"A change reaches back {MOST_PERIODS_BACK} periods at most.",
+        )  # fmt: skip
+    from_at = period_start(values, planned.before, first)
+    known = (await history(tx, memory, [values], {key: from_at}))[key]
+    last = known.stages[-1].from_at
+    if planned.effective_at < last:
+        raise Problem(
+            problems.CHANGE_OUT_OF_RANGE, pointer="/at",
+            detail=f"Another change took effect later, at {facts.moment(last)}.",
+        )  # fmt: skip
+    changed = _with_stage(known, planned)
+    draft = redraft(
+        timeline(values, planned.terms, planned.attached, changed),
+        known.billed,
+        first_period=first,
+        periods=row.period_number - first + 1,
+        horizon_at=planned.at,
+    )
+    return replace(planned, draft=draft, after=planned.after | {"dirty_from_period": first})
+
+
+def _with_stage(known: History, planned: Planned) -> History:
+    stage = Stage(planned.effective_at, planned.terms.plan_version_id, planned.quantity)
+    kept = [each for each in known.stages if each.from_at < stage.from_at]
+    return replace(
+        known,
+        stages=[*kept, stage],
+        terms={**known.terms, stage.plan_version_id: planned.terms},
+    )
+
+
+async def _restart(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
+    """The cycle ends at the change, which gives back what is unused, and another begins."""
+    row, values = planned.row, planned.row._asdict()
+    key = (row.tenant_id, row.id)
+    start_at = planned.effective_at
+    anchor = Anchor(start_at, row.timezone)
+    covered = period(anchor, planned.terms.prices_in(row.currency)[0].interval, 0)
+    fresh = planned.after | {
+        "anchor_at": start_at,
+        "started_at": start_at,
+        "dirty_from_period": None,
+    }
+    if start_at >= row.current_period_end_at and row.dirty_from_period is None:
+        # At the period's end: the renewal that is due then bills the first period.
+        return replace(planned, after=fresh | {"period_number": -1, "started_at": row.started_at})
+    dirty = row.dirty_from_period
+    first = row.period_number if dirty is None else dirty
+    from_at = period_start(values, planned.before, first)
+    known = (await history(tx, memory, [values], {key: from_at}))[key]
+    left = timeline(values, planned.before, planned.attached, known)
+    closing = redraft(
+        replace(left, phases=(*(p for p in left.phases if p.from_at < start_at),
+                              Phase(start_at, ()))),
+        known.billed,
+        first_period=first,
+        periods=row.period_number - first + 1,
+        horizon_at=planned.at,
+    )  # fmt: skip
+    opening = invoicing.draft(
+        timeline(fresh, planned.terms, planned.attached), first_period=0, horizon_at=planned.at
+    )
+    after = fresh | {
+        "started_at": row.started_at,
+        "current_period_start_at": covered.start_at,
+        "current_period_end_at": covered.end_at,
+        "billed_through_at": covered.end_at,
+        "period_number": 0,
+    }
+    return replace(planned, draft=invoicing.join(closing, opening), after=after)
+
+
+async def _apply(tx: Tx, planned: Planned, *, settle: Settle, cause: UUID | None) -> None:
+    row, draft, after = planned.row, planned.draft, dict(planned.after)
+    if draft is not None and not draft.lines:
+        draft, after["dirty_from_period"] = None, None
+    now = draft is not None and (
+        planned.restarts or settle == "now" or (settle == "auto" and draft.total_minor > 0)
+    )
+    await phases.insert_phases(
+        tx,
+        [
+            {
+                "tenant_id": row.tenant_id,
+                "subscription_id": row.id,
+                "from_at": planned.effective_at,
+                "plan_version_id": planned.terms.plan_version_id,
+                "quantity": planned.quantity,
+                "recorded_at": planned.at,
+            }
+        ],
+    )
+    changed = [
+        name
+        for name, old, new in (
+            ("plan_version_id", row.plan_version_id, planned.terms.plan_version_id),
+            ("quantity", row.quantity, planned.quantity),
+            ("current_period_end_at", row.current_period_end_at, after["current_period_end_at"]),
+        )
+        if old != new
+    ]
+    await _record(
+        tx, row, "changed", effective_at=planned.effective_at, at=planned.at,
+        data={"plan_version_id": str(planned.terms.plan_version_id),
+              "quantity": str(planned.quantity), "settled": "now" if now else "next_invoice"},
+    )  # fmt: skip
+    tx.emit([_changed(after, planned.terms, changed, planned.at, cause)])
+    if now:
+        assert draft is not None
+        after |= {"last_run_number": row.last_run_number + 1, "dirty_from_period": None}
+        saved = await bill.save(
+            tx,
+            [
+                Bill(
+                    subscription=row._asdict() | {"id": row.id},
+                    terms=planned.terms,
+                    draft=draft,
+                    attached=planned.attached,
+                    reason="subscription_change",
+                    at=planned.at,
+                    cause=cause,
+                    kind="restart" if planned.restarts else "change",
+                )
+            ],
+        )
+        tx.emit(bill.paid_at_once(each) for each in saved if each.attempt_id is None)
+    await subscriptions.change_subscriptions(tx, [after])
+    if after["current_period_end_at"] != row.current_period_end_at:
+        await subscriptions.put_renewals(tx, [after])
+
+
+async def _schedule(tx: Tx, request: ChangeRequest, planned: Planned) -> None:
+    row = planned.row
+    await phases.schedule(
+        tx,
+        [
+            {
+                "tenant_id": row.tenant_id,
+                "subscription_id": row.id,
+                "effective_at": planned.effective_at,
+                "plan_id": planned.plan_id,
+                "quantity": planned.quantity,
+                "settle": request.settle,
+                "recorded_at": planned.at,
+            }
+        ],
+    )
+    await subscriptions.put_due(tx, subscriptions.CHANGE, [(row, planned.effective_at)])
+    await _record(
+        tx, row, "change_scheduled", effective_at=planned.effective_at, at=planned.at,
+        data={"plan_id": str(planned.plan_id), "quantity": str(planned.quantity)},
+    )  # fmt: skip
+    tx.emit([_changed(row, planned.before, ["scheduled_change"], planned.at, request.cause)])
+
+
+async def _unschedule(tx: Tx, row: Row[Any]) -> None:
+    await phases.unschedule(tx, (row.tenant_id, row.id))
+    await subscriptions.due.drop(tx, [(row.tenant_id, subscriptions.CHANGE, row.id)])
+
+
+async def _record(
+    tx: Tx, row: Row[Any], kind: str, *, effective_at: datetime, at: datetime,
+    data: dict[str, Any],
+) -> None:  # fmt: skip
+    await subscriptions.append_changes(
+        tx,
+        [
+            {
+                "tenant_id": row.tenant_id,
+                "subscription_id": row.id,
+                "kind": kind,
+                "effective_at": effective_at,
+                "data": msgspec.json.encode(data).decode(),
+                "recorded_at": at,
+            }
+        ],
+    )
+
+
+def _changed(
+    row: Row[Any] | dict[str, Any],
+    terms: PlanTerms,
+    changed: Sequence[str],
+    at: datetime,
+    cause: UUID | None,
+) -> Event:
+    values = row if isinstance(row, dict) else row._asdict()
+    return Event(
+        type=events.SUBSCRIPTION_CHANGED,
+        tenant_id=values["tenant_id"],
+        subject=values["payer_id"],
+        data=facts.subscription(values, terms) | {"changed": list(changed)},
+        occurred_at=at,
+        cause=cause,
+    )
