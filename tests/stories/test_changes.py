@@ -1,0 +1,307 @@
+"""Change inside a period, see before what it costs, settle now or later: to the cent."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).parents[2] / "examples/recompute_invoice.py"
+HALF = "2026-02-14T10:00:00"
+"""Fourteen of the twenty-eight days from 31 January, 11:00 in Berlin."""
+CHANGED = ["subscription.changed", "invoice.finalized", "payment.succeeded", "invoice.paid"]
+RENEWED = [
+    "subscriptions.renew_required", "invoice.finalized", "payment.succeeded", "invoice.paid",
+    "subscription.renewed", "entitlement.granted",
+]  # fmt: skip
+
+
+async def seats_plan(shop, code="seats", *, amount="1000", unit="month", resource="film:a"):
+    product = await shop.post(
+        "/v1/products", {"code": code, "name": code.title(), "resources": [resource]}
+    )
+    plan = await shop.post(
+        "/v1/plans",
+        {"code": code, "name": code.title(), "product_id": product["id"], "prices": [
+            {"code": "seat", "currency": "EUR", "model": "per_unit", "unit_amount": amount,
+             "interval": {"unit": unit, "count": 1}}]},
+    )  # fmt: skip
+    return plan["id"]
+
+
+@pytest.fixture
+async def seats(shop):
+    """A shop, a customer with a card, and two seats at 10.00 a month, bought and quiet."""
+    plan, viewer = await seats_plan(shop), await shop.customer()
+    await shop.card(viewer)
+    bought = await shop.subscribe(viewer, plan, quantity="2")
+    await shop.new_events(viewer)
+    return shop, viewer, bought["id"]
+
+
+async def change(shop, subscription, expect=200, **body):
+    return await shop.post(f"/v1/subscriptions/{subscription}/change", body, expect=expect)
+
+
+async def preview(shop, subscription, **body):
+    found = await shop.post(f"/v1/subscriptions/{subscription}/preview-change", body, expect=200)
+    return found["total_minor"], [line["net_minor"] for line in found["lines"]]
+
+
+async def lines(shop, viewer):
+    invoice = await shop.last_invoice(viewer)
+    whole = await shop.get(f"/v1/invoices/{invoice['id']}")
+    return whole["total_minor"], [(line["kind"], line["net_minor"]) for line in whole["lines"]]
+
+
+async def test_more_seats_are_charged_for_the_rest_of_the_period(seats):
+    shop, viewer, subscription = seats
+    await shop.move_to(HALF)
+    assert await preview(shop, subscription, quantity="3") == (500, [-1000, 1500])
+    assert await shop.new_events(viewer) == [], "a preview leaves no trace"
+
+    changed = await change(shop, subscription, quantity="3")
+
+    assert changed["quantity"] == "3"
+    assert changed["current_period_end_at"] == "2026-02-28T10:00:00Z"
+    assert await shop.new_events(viewer) == CHANGED
+    assert await lines(shop, viewer) == (500, [("credit", -1000), ("charge", 1500)])
+    assert await shop.captured() == {"EUR": 2500}
+    await shop.move_to("2026-03-01")
+    assert await shop.new_events(viewer) == RENEWED
+    assert await lines(shop, viewer) == (3000, [("charge", 3000)])
+    await shop.check()
+
+
+async def test_every_line_of_a_change_explains_itself(seats, tmp_path):
+    shop, viewer, subscription = seats
+    await shop.move_to("2026-02-10T17:30:00")
+    await change(shop, subscription, quantity="7.5")
+    invoice = await shop.last_invoice(viewer)
+    explained = await shop.get(f"/v1/invoices/{invoice['id']}/explain")
+    path = tmp_path / "explained.json"
+    path.write_text(json.dumps(explained))
+    found = subprocess.run(
+        [sys.executable, PROGRAM, path], check=False, capture_output=True, text=True
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+async def test_fewer_seats_wait_for_the_next_invoice(seats):
+    shop, viewer, subscription = seats
+    await shop.move_to(HALF)
+    assert await preview(shop, subscription, quantity="1") == (-500, [-1000, 500])
+
+    await change(shop, subscription, quantity="1")
+
+    assert await shop.new_events(viewer) == ["subscription.changed"]
+    upcoming = await shop.get(f"/v1/subscriptions/{subscription}/upcoming-invoice")
+    assert upcoming["total_minor"] == 500
+    await shop.move_to("2026-03-01")
+    assert await shop.new_events(viewer) == RENEWED
+    assert await lines(shop, viewer) == (
+        500, [("credit", -1000), ("charge", 500), ("charge", 1000)],
+    )  # fmt: skip
+    await shop.move_to("2026-04-01")
+    assert await lines(shop, viewer) == (1000, [("charge", 1000)])
+    await shop.check()
+
+
+async def test_what_gives_back_more_than_it_costs_becomes_credit_that_pays_later(seats):
+    shop, viewer, subscription = seats
+    await shop.move_to(HALF)
+    await change(shop, subscription, quantity="1", settle="now")
+
+    assert await shop.new_events(viewer) == [
+        "subscription.changed", "invoice.finalized", "invoice.paid",
+    ]  # fmt: skip
+    invoice = await shop.last_invoice(viewer)
+    assert (invoice["status"], invoice["total_minor"], invoice["credited_minor"]) == (
+        "paid", 0, 500,
+    )  # fmt: skip
+    await shop.check()
+    await shop.move_to("2026-03-01")
+    assert await shop.new_events(viewer) == RENEWED
+    renewal = await shop.last_invoice(viewer)
+    assert (renewal["total_minor"], renewal["credit_applied_minor"], renewal["paid_minor"]) == (
+        1000, 500, 1000,
+    )  # fmt: skip
+    assert await shop.captured() == {"EUR": 2000 + 500}
+    await shop.check()
+
+
+async def test_an_invoice_that_credit_pays_whole_needs_no_payment(seats):
+    shop, viewer, subscription = seats
+    await change(shop, subscription, quantity="0.1", settle="now")
+    await shop.new_events(viewer)
+    await shop.move_to("2026-03-01")
+    assert await shop.new_events(viewer) == [
+        "subscriptions.renew_required", "invoice.finalized", "invoice.paid",
+        "subscription.renewed", "entitlement.granted",
+    ]  # fmt: skip
+    assert await shop.captured() == {"EUR": 2000}
+    await shop.check()
+
+
+async def test_another_plan_moves_the_access_with_it(shop):
+    basic = await shop.plan("basic", resources=("film:a",))
+    pro = await shop.plan("pro", amounts={"EUR": 2999}, resources=("film:a", "film:z"))
+    viewer = await shop.customer()
+    await shop.card(viewer)
+    bought = await shop.subscribe(viewer, basic)
+    await shop.new_events(viewer)
+    await shop.move_to(HALF)
+
+    # Half of 9.99 was used: 5.00, rounded; the rest comes back. Half of 29.99 is 15.00.
+    assert await preview(shop, bought["id"], plan_id=pro) == (1001, [-499, 1500])
+    changed = await change(shop, bought["id"], plan_id=pro)
+
+    assert changed["plan_id"] == pro
+    assert sorted(await shop.new_events(viewer)) == sorted(
+        [*CHANGED, "entitlement.revoked", "entitlement.granted"]
+    )
+    assert (await shop.access(viewer, "film:z"))["allowed"]
+    await shop.check()
+
+
+async def test_another_interval_ends_the_period_and_begins_a_new_one(seats):
+    shop, viewer, subscription = seats
+    yearly = await seats_plan(shop, "yearly", amount="9000", unit="year")
+    await shop.move_to(HALF)
+    assert await preview(shop, subscription, plan_id=yearly) == (17000, [-1000, 18000])
+
+    changed = await change(shop, subscription, plan_id=yearly)
+
+    assert changed["current_period_start_at"] == "2026-02-14T10:00:00Z"
+    assert changed["current_period_end_at"] == "2027-02-14T10:00:00Z"
+    assert await lines(shop, viewer) == (17000, [("credit", -1000), ("charge", 18000)])
+    await shop.move_to("2027-02-15")
+    assert await lines(shop, viewer) == (18000, [("charge", 18000)])
+    assert await shop.captured() == {"EUR": 2000 + 17000 + 18000}
+    await shop.check()
+
+
+async def test_a_change_waits_for_the_period_s_end_and_can_be_forgotten(seats):
+    shop, viewer, subscription = seats
+    waiting = await change(shop, subscription, quantity="5", at="period_end")
+    assert waiting["quantity"] == "2"
+    assert waiting["scheduled_change"]["effective_at"] == "2026-02-28T10:00:00Z"
+    assert waiting["scheduled_change"]["quantity"] == "5"
+    kept = await shop.post(f"/v1/subscriptions/{subscription}/undo-change", expect=200)
+    assert kept["scheduled_change"] is None
+    refused = await shop.post(f"/v1/subscriptions/{subscription}/undo-change", expect=409)
+    assert refused["code"] == "change_not_scheduled"
+    yearly = await seats_plan(shop, "yearly", amount="9000", unit="year")
+    await change(shop, subscription, plan_id=yearly, quantity="1", at="period_end")
+    await shop.new_events(viewer)
+
+    await shop.move_to("2026-03-01")
+
+    told = await shop.new_events(viewer)
+    assert told[:2] == ["subscriptions.change_required", "subscription.changed"]
+    billed = [each for each in told if not each.startswith("entitlement.")]
+    assert billed[2:] == RENEWED[:-1]
+    assert await lines(shop, viewer) == (9000, [("charge", 9000)])
+    found = await shop.get(f"/v1/subscriptions/{subscription}")
+    assert found["current_period_end_at"] == "2027-02-28T10:00:00Z"
+    await shop.check()
+
+
+async def test_a_change_at_a_later_date_is_settled_on_that_date(seats):
+    shop, viewer, subscription = seats
+    await change(shop, subscription, quantity="3", at="2026-02-14T10:00:00Z")
+    assert await shop.new_events(viewer) == ["subscription.changed"]
+    await shop.move_to("2026-02-15")
+    assert await shop.new_events(viewer) == ["subscriptions.change_required", *CHANGED]
+    assert await lines(shop, viewer) == (500, [("credit", -1000), ("charge", 1500)])
+    await shop.check()
+
+
+async def test_a_backdated_change_bills_from_then(seats):
+    shop, viewer, subscription = seats
+    await shop.move_to("2026-03-15T10:00:00")
+    await shop.new_events(viewer)
+
+    await change(shop, subscription, quantity="3", at="2026-02-14T10:00:00Z")
+
+    assert await shop.new_events(viewer) == CHANGED
+    total, made = await lines(shop, viewer)
+    # Half of February's period, and all of March's.
+    assert (total, sorted(made)) == (
+        1500, [("charge", 1500), ("charge", 3000), ("credit", -2000), ("credit", -1000)],
+    )  # fmt: skip
+    await shop.check()
+
+
+async def test_change_and_change_back_nets_to_nothing(seats):
+    shop, viewer, subscription = seats
+    await shop.move_to("2026-02-13T10:00:00")
+    for quantity in ("9", "4.25", "2"):
+        await change(shop, subscription, quantity=quantity, settle="next_invoice")
+    assert await shop.new_events(viewer) == ["subscription.changed"] * 3
+    await shop.move_to("2026-03-01")
+    assert (await lines(shop, viewer))[0] == 2000
+    await shop.check()
+
+
+async def test_a_fixed_discount_is_shared_by_the_change(shop):
+    plan, viewer = await seats_plan(shop), await shop.customer()
+    discount = await shop.post(
+        "/v1/discounts",
+        {"code": "off", "name": "Off", "amount_minor": 400, "currency": "EUR",
+         "duration": "once"},
+    )  # fmt: skip
+    await shop.card(viewer)
+    bought = await shop.subscribe(viewer, plan, quantity="1", discount_ids=[discount["id"]])
+    assert await shop.captured() == {"EUR": 600}
+    await shop.move_to(HALF)
+    await change(shop, bought["id"], quantity="2")
+    # Half of the 6.00 paid comes back; half of two seats less the other half of the discount.
+    assert await lines(shop, viewer) == (500, [("credit", -300), ("charge", 800)])
+    await shop.move_to("2026-03-01")
+    assert await lines(shop, viewer) == (2000, [("charge", 2000)])
+    await shop.check()
+
+
+async def test_a_change_that_the_bank_declines_is_in_force_and_dunned(seats):
+    shop, viewer, subscription = seats
+    await shop.card(viewer, "insufficient_funds:2")
+    await shop.move_to(HALF)
+    await shop.new_events(viewer)
+    await change(shop, subscription, quantity="3")
+    assert (await shop.new_events(viewer))[:3] == [
+        "subscription.changed", "invoice.finalized", "payment.failed",
+    ]  # fmt: skip
+    assert await shop.status(subscription) == "past_due"
+    await shop.move_to("2026-02-18")
+    assert await shop.status(subscription) == "active"
+    assert await shop.captured() == {"EUR": 2500}
+    await shop.check()
+
+
+async def test_what_cannot_be_changed_is_told(seats):
+    shop, _, subscription = seats
+    for body, code in (
+        ({}, "nothing_to_change"),
+        ({"quantity": "2"}, "nothing_to_change"),
+        ({"quantity": "0"}, "invalid_request"),
+        ({"quantity": "3", "at": "2026-01-31T09:59:59Z"}, "change_out_of_range"),
+        ({"quantity": "3", "at": "someday"}, "invalid_request"),
+        ({"quantity": "3", "colour": "red"}, "invalid_request"),
+        ({"plan_id": "plan_01h455vb4pex5vsknk084sn02q"}, "unknown_reference"),
+        ({"quantity": "3", "settle": "never"}, "invalid_request"),
+    ):
+        for verb in ("change", "preview-change"):
+            answer = await shop.raw("POST", f"/v1/subscriptions/{subscription}/{verb}", json=body)
+            assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
+    await shop.post(f"/v1/subscriptions/{subscription}/cancel", {"when": "period_end"}, expect=200)
+    late = await change(shop, subscription, 422, quantity="3", at="period_end")
+    assert late["code"] == "change_out_of_range"
+    await shop.post(f"/v1/subscriptions/{subscription}/cancel", {"when": "now"}, expect=200)
+    ended = await change(shop, subscription, 409, quantity="3")
+    assert ended["code"] == "subscription_ended"
+    assert (await shop.get(f"/v1/subscriptions/{subscription}"))["quantity"] == "2"
+    await shop.check()
