@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -98,7 +100,11 @@ async def _booked(month: Month, captured: int) -> list[str]:
     """What was captured is what invoices paid plus what waits unapplied."""
     page = await month.api_get("/v1/invoices", limit=100)
     assert not page["has_more"]
-    paid = sum(row["total_minor"] for row in page["data"] if row["status"] == "paid")
+    paid = sum(
+        row["total_minor"] - row["credit_applied_minor"]
+        for row in page["data"]
+        if row["status"] == "paid"
+    )
     unapplied = 0
     for who in month.people:
         balance = await month.api_get(f"/v1/customers/{who.id}/balance")
@@ -125,6 +131,8 @@ def _account(account: list[Fact], plan: str, end_at: datetime) -> list[str]:
     if not begun:
         return []
     ended = [each.at for each in account if each.kind == "subscription.canceled"]
+    if any("quantity" in each.data.get("changed", ()) for each in account):
+        return _changed_account(account, plan, end_at)
     price = PRICES_MINOR[plan]
     until = ended[0] if ended else end_at
     periods = sum(1 for start in _starts(begun[0], plan) if start <= until)
@@ -145,6 +153,36 @@ def _account(account: list[Fact], plan: str, end_at: datetime) -> list[str]:
         if taken != (periods - voided) * price:
             wrong.append(f"runs, but took {taken} for {periods} periods of {price}")
     return wrong
+
+
+def _changed_account(account: list[Fact], plan: str, end_at: datetime) -> list[str]:
+    """Naive: each day of a period costs its share of the price times the quantity of that day, the
+    day of a change being the new quantity's. Every line rounds once."""
+    finalized = [each for each in account if each.kind == "invoice.finalized"]
+    due = sum(each.amount_minor - each.data["credit_applied_minor"] for each in finalized)
+    taken = sum(each.amount_minor for each in account if each.kind == "payment.succeeded")
+    if taken > due:
+        return [f"took {taken} of {due} due"]
+    ended = {"subscription.canceled", "invoice.voided", "invoice.uncollectible"}
+    if any(each.kind in ended for each in account):
+        return []
+    begun_at = next(each.at for each in account if each.kind == "subscription.created")
+    quantities = [
+        (each.at.date(), int(each.data["quantity"]))
+        for each in account
+        if each.kind == "subscription.created" or "quantity" in each.data.get("changed", ())
+    ]
+    expected = Fraction(0)
+    for start, following in pairwise(_starts(begun_at, plan)):
+        days = (following.date() - start.date()).days
+        for n in range(days if start <= end_at else 0):
+            day = start.date() + timedelta(days=n)
+            quantity = [many for since, many in quantities if since <= day][-1]
+            expected += Fraction(PRICES_MINOR[plan] * quantity, days)
+    billed = sum(each.amount_minor - each.data["credited_minor"] for each in finalized)
+    if abs(billed - expected) > len(quantities):
+        return [f"billed {billed}, by days {float(expected)}"]
+    return []
 
 
 def _starts(begun_at: datetime, plan: str) -> list[datetime]:

@@ -102,8 +102,8 @@ class Month:
         for unit, amount in (("week", 300), ("month", 999)):
             interval = {"unit": unit, "count": 1}
             price = {
-                "code": "base", "currency": "EUR", "model": "flat", "amount_minor": amount,
-                "interval": interval,
+                "code": "base", "currency": "EUR", "model": "per_unit",
+                "unit_amount": str(amount), "interval": interval,
             }  # fmt: skip
             plan = await self._must(
                 "/v1/plans", code=unit, name=unit, product_id=product["id"], prices=[price]
@@ -188,7 +188,7 @@ class Month:
         who = self.draw.choice(self.people)
         match self.draw.choice(
             ("buy", "buy", "card", "card", "pay", "page", "cancel", "undo", "fault", "time", "time",
-             "time", "void")
+             "time", "void", "change", "change")
         ):  # fmt: skip
             case "buy":
                 await self._buy(who)
@@ -209,6 +209,11 @@ class Month:
             case "undo" if who.subscription:
                 path = f"/v1/subscriptions/{who.subscription}/undo-cancel"
                 await self._ask("undo", who, path, None)
+            case "change" if who.subscription:
+                path = f"/v1/subscriptions/{who.subscription}/change"
+                at = self.draw.choice((None, None, "period_end"))
+                body = {"quantity": self.draw.choice("123"), "at": at, "settle": "now"}
+                await self._ask("change", who, path, body)
             case "void" if who.subscription:
                 await self._void(who)
             case "fault":
@@ -216,7 +221,7 @@ class Month:
             case "time":
                 await self._move_clock()
             case _:
-                self._nothing("change")
+                self._nothing("alter")
 
     async def _buy(self, who: Person) -> None:
         if who.subscription or any(each.who is who for each in self._waiting):

@@ -53,6 +53,8 @@ def invoice(
         "discount_minor": values["discount_minor"],
         "tax_minor": values["tax_minor"],
         "total_minor": values["total_minor"],
+        "credited_minor": values["credited_minor"],
+        "credit_applied_minor": values["credit_applied_minor"],
         "status": values["status"],
         "due_at": moment(values["due_at"]),
         "reason": values["reason"],
