@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -46,7 +47,7 @@ def splits(draw) -> tuple[int, list[int]]:
     cuts = sorted(draw(st.lists(st.integers(0, amount), max_size=8)))
     sign = draw(st.sampled_from([1, -1]))
     ends = [0, *cuts, amount]
-    return sign * amount, [sign * (b - a) for a, b in zip(ends, ends[1:], strict=False)]
+    return sign * amount, [sign * (b - a) for a, b in pairwise(ends)]
 
 
 @given(

@@ -176,7 +176,7 @@ def test_the_line_comes_before_the_buyer_and_the_buyer_before_the_table():
     assert decided(DE, DE, rates=(own,), exempt_reason="embassy").exempt_reason == "embassy"
 
 
-codes = st.sampled_from(sorted(EU_MEMBERS) + ["US", "CH", "GB", "NO", "MC", "GP"])
+codes = st.sampled_from([*sorted(EU_MEMBERS), "US", "CH", "GB", "NO", "MC", "GP"])
 
 
 @given(codes, codes, st.booleans(), st.booleans())
