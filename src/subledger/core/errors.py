@@ -61,3 +61,15 @@ class IllegalTransition(CoreError):
 
 class InvalidPolicy(CoreError):
     code = "invalid_policy"
+
+
+class InvalidTax(CoreError):
+    code = "invalid_tax"
+
+
+class MissingTaxRate(CoreError):
+    code = "missing_tax_rate"
+
+
+class CreditExceedsLine(CoreError):
+    code = "credit_exceeds_line"
