@@ -25,8 +25,8 @@ class Step:
 
     ``kind`` says what was counted (``per_unit``, ``flat``, ``package``, …). Numbers are texts,
     decimal (``"0.35"``) or, where no decimal is exact, fractions (``"1/3"``); amounts are minor
-    units. ``part`` is the tier (counted from 1) or the combination of dimensions it belongs to,
-    empty where the price has none.
+    units. ``part`` is the tier it belongs to (counted from 1) or the combination of dimensions
+    (``/eu/small``), ``minimum`` for a true-up, and empty where the price has no parts.
     """
 
     kind: str

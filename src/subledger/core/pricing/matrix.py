@@ -82,8 +82,13 @@ class Matrix:
                     pointer="/by_dimensions",
                     fix="Add the rate or a default to the price.",
                 )
-            sheet.add("per_unit", scaled(quantities[values]), unit_amount, "/".join(values))
+            sheet.add("per_unit", scaled(quantities[values]), unit_amount, _part(values))
         return sheet.priced()
+
+
+def _part(values: tuple[str, ...]) -> str:
+    """``/eu/small``, written as a JSON pointer so that no two combinations look alike."""
+    return "".join(f"/{each.replace('~', '~0').replace('/', '~1')}" for each in values)
 
 
 def check_rate_count(count: int) -> None:

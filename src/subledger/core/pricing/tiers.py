@@ -10,19 +10,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from fractions import Fraction
 from typing import Protocol
 
 from subledger.core.errors import InvalidPrice
 from subledger.core.pricing.exact import (
     NOTHING,
-    SCALE,
     Priced,
     Sheet,
     check_bound,
     check_flat,
     check_unit_amount,
-    ratio,
     scaled,
 )
 from subledger.core.pricing.usage import Usage
@@ -132,8 +129,8 @@ class Graduated:
 
     Zero usage costs the flat part of the first tier, unless ``charge_zero`` is False (conformance
     README, "zero usage"). With ``Usage.changes`` the full units walk the tiers up and down, and
-    each slice is priced on its prorated units; a flat part is due once its tier was ever reached;
-    the sum is not below zero (Lago's prorated graduated charge).
+    each slice is priced on its prorated units (to 12 decimals); a flat part is due once its tier
+    was ever reached; the sum is not below zero (Lago's prorated graduated charge).
     """
 
     tiers: tuple[Tier, ...]
@@ -160,39 +157,43 @@ class Graduated:
 
     def _walked(self, changes: Sequence[tuple[Decimal, Decimal]]) -> Priced:
         uppers = [None if tier.up_to is None else scaled(tier.up_to) for tier in self.tiers]
-        prorated: dict[int, int | Fraction] = {}
+        prorated = [0] * len(uppers)
         total = peak = 0
         for full, share in changes:
             after = total + scaled(full)
-            crossed = _crossed(uppers, min(total, after), max(total, after))
-            for place, within in crossed:
-                part = Fraction(scaled(share)) * within * Fraction(1, abs(after - total))
-                prorated[place] = prorated.get(place, 0) + part
+            low, size, units = min(total, after), abs(after - total), scaled(share)
+            given = 0
+            for place, upper in _crossed(uppers, low, low + size):
+                # To 12 decimals, and all of it in the end: exact fractions of thousands of changes
+                # would have thousands of digits. Towards zero, so that up and down cancel out.
+                until = abs(units) * (upper - low) // size
+                prorated[place] += until - given if units > 0 else given - until
+                given = until
             total, peak = after, max(peak, after)
+        return self._sum_walked(prorated, peak)
+
+    def _sum_walked(self, prorated: Sequence[int], peak: int) -> Priced:
         sheet = Sheet()
         for place, _ in slices(self.tiers, peak, self.bounds):
-            tier, name = self.tiers[place], str(place + 1)
+            tier, part = self.tiers[place], str(place + 1)
             if tier.flat_minor:
-                sheet.flat("flat", tier.flat_minor, name)
-            units = prorated.get(place, 0) * Fraction(1, SCALE)
-            if units:
-                unit_amount = ratio(scaled(tier.unit_amount), SCALE)
-                sheet.times("per_unit", units, unit_amount, name)
+                sheet.flat("flat", tier.flat_minor, part)
+            if prorated[place]:
+                sheet.add("per_unit", prorated[place], tier.unit_amount, part)
         if sheet.amount < 0:
             sheet.times("not_below_zero", -sheet.amount, 1)
         return sheet.priced()
 
 
 def _crossed(uppers: Sequence[int | None], low: int, high: int) -> Iterable[tuple[int, int]]:
-    """The tiers between two running totals (place from 0, units within). What lies below zero
-    belongs to the first tier."""
+    """The tiers between two running totals: place from 0, and where its slice ends. What lies
+    below zero belongs to the first tier."""
     for place, upper in enumerate(uppers):
         if low >= high:
             return
         if upper is None or low < upper:
-            end = high if upper is None else min(high, upper)
-            yield place, end - low
-            low = end
+            low = high if upper is None else min(high, upper)
+            yield place, low
 
 
 @dataclass(frozen=True, slots=True)
