@@ -1,0 +1,102 @@
+"""Prices without tiers: flat, per unit, per package, and amounts that the events bring along."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+
+from subledger.core.pricing.exact import (
+    SCALE,
+    Priced,
+    Sheet,
+    check_bound,
+    check_flat,
+    check_unit_amount,
+    scaled,
+)
+from subledger.core.pricing.usage import Usage
+
+_ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """The same amount whatever the quantity."""
+
+    amount_minor: int
+
+    def __post_init__(self) -> None:
+        check_flat(self.amount_minor)
+
+    def priced(self, usage: Usage) -> Priced:
+        sheet = Sheet()
+        sheet.flat("flat", self.amount_minor)
+        return sheet.priced()
+
+
+@dataclass(frozen=True, slots=True)
+class PerUnit:
+    """So much for each unit; the unit amount may have decimals of a minor unit."""
+
+    unit_amount: Decimal
+
+    def __post_init__(self) -> None:
+        check_unit_amount(self.unit_amount)
+
+    def priced(self, usage: Usage) -> Priced:
+        sheet = Sheet()
+        sheet.add("per_unit", scaled(usage.units()), self.unit_amount)
+        return sheet.priced()
+
+
+class Started(StrEnum):
+    """What a package that was only started counts."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """So much for each package of ``size`` units, after ``free_units``.
+
+    A started package counts whole by default (conformance README, "started packages"), or not at
+    all with ``Started.DOWN``.
+    """
+
+    size: Decimal
+    package_amount: Decimal
+    free_units: Decimal = _ZERO
+    started: Started = Started.UP
+
+    def __post_init__(self) -> None:
+        check_bound(self.size, pointer="/size")
+        check_unit_amount(self.package_amount, pointer="/package_amount")
+        if self.free_units:
+            check_bound(self.free_units, pointer="/free_units")
+
+    def priced(self, usage: Usage) -> Priced:
+        units, free, size = scaled(usage.units()), scaled(self.free_units), scaled(self.size)
+        sheet = Sheet()
+        if free:
+            sheet.add("free", min(units, free), _ZERO)
+        over = max(units - free, 0)
+        packages = over // size if self.started is Started.DOWN else -(-over // size)
+        sheet.add("package", packages * SCALE, self.package_amount)
+        return sheet.priced()
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamic:
+    """The amounts that the events carry (minor units), times a multiplier."""
+
+    multiplier: Decimal = Decimal(1)
+
+    def __post_init__(self) -> None:
+        check_unit_amount(self.multiplier, pointer="/multiplier")
+
+    def priced(self, usage: Usage) -> Priced:
+        sheet = Sheet()
+        sheet.add("event_amounts", usage.amount_scaled(), self.multiplier)
+        return sheet.priced()
