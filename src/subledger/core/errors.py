@@ -61,3 +61,13 @@ class IllegalTransition(CoreError):
 
 class InvalidPolicy(CoreError):
     code = "invalid_policy"
+
+
+class InvalidPromotion(CoreError):
+    """``reason`` is stable (``promotions.Reason``); ``malformed`` for a promotion that is none."""
+
+    code = "invalid_promotion"
+
+    def __init__(self, detail: str, *, reason: str, pointer: str = "", fix: str = "") -> None:
+        super().__init__(detail, pointer=pointer, fix=fix)
+        self.reason = reason
