@@ -39,8 +39,8 @@ from subledger.core.money import allocate, round_half_up
 
 __all__ = [
     "MOST_DECIMALS", "MOST_DISCOUNTS", "MOST_LINES", "MOST_NAMES", "UNUSED",
-    "Applied", "Discount", "Duration", "Exclusive", "Kind", "Order", "Running", "Spread", "Taken",
-    "Target", "Usage", "applies", "apply", "runs", "take",
+    "Applied", "Discount", "Duration", "Exclusive", "Kind", "Order", "Running", "Split", "Spread",
+    "Taken", "Target", "Usage", "applies", "apply", "runs", "take",
 ]  # fmt: skip
 
 MOST_DISCOUNTS = 100
@@ -60,6 +60,17 @@ class Exclusive(StrEnum):
 
     BEST = "best"
     FIRST = "first"
+
+
+class Split(StrEnum):
+    """How an amount over several lines is split (conformance README, "split of an invoice-level
+    amount"). By largest remainder; or each share rounded half up with the rest on the last line
+    (Meteroid); or each share rounded half up by itself, the rest not given (Lago). Never more than
+    the amount in all, nor than a line."""
+
+    LARGEST_REMAINDER = "largest_remainder"
+    LAST_LINE = "last_line"
+    EACH = "each"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +173,7 @@ def take(
     timezone: str = "UTC",
     order: Order = Order.PERCENT_FIRST,
     exclusive: Exclusive = Exclusive.BEST,
+    split: Split = Split.LARGEST_REMAINDER,
     fraction: Fraction = _WHOLE,
 ) -> Taken:
     """Take the attached discounts off the lines of one invoice whose period starts at ``at``.
@@ -191,8 +203,8 @@ def take(
         else:
             passed[each.discount.id] = found
     gross = [line.gross_minor for line in lines]
-    chosen = _chosen(ready, gross, order, exclusive)
-    stack = _stack(chosen, gross)
+    chosen = _chosen(ready, gross, order, exclusive, split)
+    stack = _stack(chosen, gross, split)
     stacked = {each.discount.id for each in chosen}
     for left_out in ready:
         name = left_out.discount.id
@@ -255,7 +267,11 @@ def _order(ready: _Ready) -> tuple[bool, Decimal | int, str]:
 
 
 def _chosen(
-    ready: Sequence[_Ready], gross: Sequence[int], order: Order, exclusive: Exclusive
+    ready: Sequence[_Ready],
+    gross: Sequence[int],
+    order: Order,
+    exclusive: Exclusive,
+    split: Split,
 ) -> Sequence[_Ready]:
     """Those that are taken, in their order: all, if all stack."""
     ordered = ready if order is Order.AS_ATTACHED else sorted(ready, key=_order)
@@ -265,15 +281,17 @@ def _chosen(
     together = [each for each in ordered if not each.discount.exclusive]
     if exclusive is Exclusive.FIRST:
         for each in ready:
-            if _stack([each], gross).taken:
+            if _stack([each], gross, split).taken:
                 return [each] if each.discount.exclusive else together
         return ()
     # Of equal ones the first in order: max() keeps it.
     rivals: list[list[_Ready]] = [*([each] for each in alone), together]
-    return max(rivals, key=lambda rival: sum(_stack(rival, gross).taken.values()))
+    return max(rivals, key=lambda rival: sum(_stack(rival, gross, split).taken.values()))
 
 
-def _stack(ready: Sequence[_Ready], gross: Sequence[int]) -> _Stack:
+def _stack(
+    ready: Sequence[_Ready], gross: Sequence[int], split: Split = Split.LARGEST_REMAINDER
+) -> _Stack:
     stack = _Stack(list(gross), [[] for _ in gross], {})
     left = stack.left
     for each in ready:
@@ -281,13 +299,15 @@ def _stack(ready: Sequence[_Ready], gross: Sequence[int]) -> _Stack:
         whole = sum(base)
         if whole == 0:
             continue
-        parts, details = _parts(each, base, whole)
+        parts, details = _parts(each, base, whole, split)
         wanted, most = parts, each.most_minor
         capped = most is not None and sum(parts) > most
         if capped:
             assert most is not None
-            parts = allocate(most, wanted)
+            parts = _split(most, wanted, split)
             details |= {"total_minor": most, "of_minor": sum(wanted)}
+        if split is not Split.LARGEST_REMAINDER and "of_minor" in details:
+            details["split"] = split.value
         total = sum(parts)
         if total == 0:
             continue
@@ -302,7 +322,9 @@ def _stack(ready: Sequence[_Ready], gross: Sequence[int]) -> _Stack:
     return stack
 
 
-def _parts(each: _Ready, base: Sequence[int], whole: int) -> tuple[list[int], dict[str, Any]]:
+def _parts(
+    each: _Ready, base: Sequence[int], whole: int, split: Split
+) -> tuple[list[int], dict[str, Any]]:
     """What a discount wants of each line in scope, and how that came about."""
     discount = each.discount
     if discount.kind is Kind.PERCENT:
@@ -312,18 +334,37 @@ def _parts(each: _Ready, base: Sequence[int], whole: int) -> tuple[list[int], di
         if discount.taken_per is Spread.LINE:
             name = "percent" if each.most_minor is None else "capped_percent"
             return [_percent(line, rate) for line in base], {name: percent}
-        parts = allocate(_percent(whole, rate), base)
-        return parts, {"total_percent": percent, "total_minor": sum(parts), "of_minor": whole}
+        total = _percent(whole, rate)
+        details = {"total_percent": percent, "total_minor": total, "of_minor": whole}
+        return _split(total, base, split), details
     if discount.taken_per is Spread.LINE:
         most = each.amount_minor
         return [min(most, line) for line in base], {"each_minor": most, **each.details}
-    parts = allocate(min(each.amount_minor, whole), base)
+    total = min(each.amount_minor, whole)
+    parts = _split(total, base, split)
     details = dict(each.details)
     if len(base) > 1:
-        details |= {"total_minor": sum(parts), "of_minor": whole}
+        details |= {"total_minor": total, "of_minor": whole}
     if discount.carried:
         details["carried_minor"] = each.amount_minor - sum(parts)
     return parts, details
+
+
+def _split(total_minor: int, weights: Sequence[int], split: Split) -> list[int]:
+    """Parts of at most each weight; ``total_minor`` is at most the sum of the weights."""
+    if split is Split.LARGEST_REMAINDER:
+        return allocate(total_minor, weights)
+    whole, rest, parts = max(sum(weights), 1), total_minor, []
+    for weight in weights:
+        part = min((2 * total_minor * weight + whole) // (2 * whole), weight, rest)
+        parts.append(part)
+        rest -= part
+    if split is Split.LAST_LINE:
+        for n in range(len(parts) - 1, -1, -1):
+            more = min(rest, weights[n] - parts[n])
+            parts[n] += more
+            rest -= more
+    return parts
 
 
 def _percent(amount_minor: int, rate: tuple[int, int]) -> int:
@@ -337,7 +378,7 @@ def _step(
 ) -> dict[str, Any]:
     """``percent`` is that percentage of ``base_minor``; ``fixed`` is an amount: whole, or the
     share of ``total_minor`` that ``base_minor`` (``uncapped_minor`` under a cap) has in
-    ``of_minor``, by largest remainder."""
+    ``of_minor``, split as asked."""
     return {
         "discount_id": discount.id,
         "kind": Kind.PERCENT.value if "percent" in details else Kind.FIXED.value,

@@ -7,7 +7,8 @@ that check at the same moment both pass here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -64,9 +65,10 @@ def normalize(typed: str) -> str:
 
 
 def without_twins(code: str) -> str:
-    """A normalized code with o read as 0, and i and l as 1: what was meant, where the code was
-    generated. To be tried second, since a code in words may have these letters."""
-    return code.translate(_TWINS)
+    """A normalized code with o read as 0, and i and l as 1, after its prefix: what was meant,
+    where the code was generated. To be tried second, since a code in words may have them."""
+    head, hyphen, body = code.rpartition("-")
+    return head + hyphen + body.translate(_TWINS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,12 @@ def _bytes(length: int) -> int:
 
 
 def generate(
-    entropy: bytes, n: int, *, length: int = 12, prefix: str = "", taken: Collection[str] = ()
+    entropy: bytes,
+    n: int,
+    *,
+    length: int = 12,
+    prefix: str = "",
+    taken: AbstractSet[str] = frozenset(),
 ) -> tuple[str, ...]:
     """``n`` different normalized codes from random bytes: ``prefix-`` and ``length`` characters.
 
