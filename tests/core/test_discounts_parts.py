@@ -131,11 +131,18 @@ def test_credits_by_hand_lower_what_is_left_and_not_the_share():
 @pytest.mark.parametrize(
     ("gross", "stored", "part"),
     [(100, [("p", 101)], Fraction(1)), (100, [("p", -1)], Fraction(1)),
+     (100, [("p", 1), ("p", 1)], Fraction(1)),
      (100, [], Fraction(-1, 2)), (100, [], Fraction(3, 2)), (-1, [], Fraction(1))],
 )  # fmt: skip
 def test_lines_and_parts_that_are_none(gross, stored, part):
     with pytest.raises(InvalidDiscount):
         portion(gross, stored, part)
+
+
+def test_an_earlier_part_is_not_negative():
+    for net, carried in ((-1, ()), (0, (("p", -1),))):
+        with pytest.raises(InvalidDiscount):
+            Portion(Fraction(0), net, carried)
 
 
 @st.composite

@@ -14,7 +14,16 @@ from decimal import Context, Decimal
 from fractions import Fraction
 from typing import Any
 
-from subledger.core.discounts import MOST_LINES, Kind, Running, Spread, Target, Usage, runs
+from subledger.core.discounts import (
+    MOST_DISCOUNTS,
+    MOST_LINES,
+    Kind,
+    Running,
+    Spread,
+    Target,
+    Usage,
+    runs,
+)
 from subledger.core.errors import InvalidDiscount
 from subledger.core.money import allocate, check_amount, round_half_up
 from subledger.core.pricing import check_quantity
@@ -51,14 +60,17 @@ def take_units(
 
     The units are free on each line in scope or, with Spread.INVOICE, once over the lines in
     their order. The larger number comes first, of equal ones by id. Other kinds of discount are
-    passed over, and so are those that end before ``at``, the start of the period. Raises
-    InvalidDiscount for a discount attached twice or more than 10,000 lines.
+    passed over, and so are those that ended by ``at``, the start of the period. Raises
+    InvalidDiscount for a discount attached twice, more than 100 discounts or 10,000 lines.
     """
     free = [each for each in attached if each.discount.kind is Kind.FREE_UNITS]
-    if len({each.discount.id for each in free}) < len(free) or len(lines) > MOST_LINES:
+    if len({each.discount.id for each in free}) < len(free):
         raise InvalidDiscount(
-            f"a discount is taken once in a period, on at most {MOST_LINES} lines",
-            fix="Attach each discount only once.",
+            "a discount is taken once in a period", fix="Attach each discount only once."
+        )
+    if len(attached) > MOST_DISCOUNTS or len(lines) > MOST_LINES:
+        raise InvalidDiscount(
+            f"at most {MOST_DISCOUNTS} discounts on {MOST_LINES} lines", fix="Attach fewer."
         )
     left = [line.quantity for line in lines]
     steps: list[list[dict[str, str]]] = [[] for _ in lines]
@@ -66,7 +78,7 @@ def take_units(
     for each in sorted(free, key=_larger_first):
         if not runs(each.discount, each.usage, at=at, timezone=timezone):
             continue
-        units = rest = each.discount.free_units or Decimal(0)
+        rest = each.discount.free_units or Decimal(0)
         for n, line in enumerate(lines):
             if each.discount.applies_to.isdisjoint(line.names):
                 continue
@@ -78,7 +90,6 @@ def take_units(
             if each.discount.taken_per is Spread.INVOICE:
                 rest = _EXACT.subtract(rest, taken)
             usage[each.discount.id] = each.usage.after(0, at)
-        assert rest <= units
     return Reduced(tuple(left), tuple(tuple(each) for each in steps), usage)
 
 
@@ -103,6 +114,13 @@ class Portion:
     part: Fraction
     net_minor: int
     discounts: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        # A negative earlier portion would raise what may still be credited.
+        if min(self.part, self.net_minor, *(minor for _, minor in self.discounts)) < 0:
+            raise InvalidDiscount(
+                "a part of a line is not negative", pointer="/net_minor", fix="Give its size."
+            )
 
     @property
     def discount_minor(self) -> int:
@@ -141,14 +159,20 @@ def portion(
     Net and discount are each rounded half up over all portions so far, less those portions, so
     that portions which make up the whole line sum to it exactly. Capped at what is left of the
     line; ``earlier`` may hold amounts credited by hand (part 0). Raises InvalidDiscount unless the
-    discounts lie between zero and the gross amount and the part between zero and one.
+    discounts, each named once, lie between zero and the gross amount and the part between zero and
+    one.
     """
     check_amount(gross_minor, pointer="/gross_minor")
     stored = [minor for _, minor in discounts]
     discount = sum(stored)
-    if not 0 <= part <= 1 or min(stored, default=0) < 0 or discount > gross_minor:
+    if (
+        not 0 <= part <= 1
+        or min(stored, default=0) < 0
+        or discount > gross_minor
+        or len(dict(discounts)) < len(discounts)
+    ):
         raise InvalidDiscount(
-            "a part lies between 0 and 1, and discounts between 0 and the amount",
+            "a part lies between 0 and 1, and discounts, each once, between 0 and the amount",
             pointer="/part",
             fix="Give the line as it was billed.",
         )
