@@ -117,7 +117,7 @@ class Portion:
 
     def __post_init__(self) -> None:
         # A negative earlier portion would raise what may still be credited.
-        if min(self.part, self.net_minor, *(minor for _, minor in self.discounts)) < 0:
+        if self.part < 0 or self.net_minor < 0 or any(minor < 0 for _, minor in self.discounts):
             raise InvalidDiscount(
                 "a part of a line is not negative", pointer="/net_minor", fix="Give its size."
             )
