@@ -73,3 +73,13 @@ class MissingTaxRate(CoreError):
 
 class CreditExceedsLine(CoreError):
     code = "credit_exceeds_line"
+
+
+class InvalidPromotion(CoreError):
+    """``reason`` is stable (``promotions.Reason``); ``malformed`` for a promotion that is none."""
+
+    code = "invalid_promotion"
+
+    def __init__(self, detail: str, *, reason: str, pointer: str = "", fix: str = "") -> None:
+        super().__init__(detail, pointer=pointer, fix=fix)
+        self.reason = reason

@@ -48,14 +48,20 @@ def apply(
         for rest, found in zip(left, places, strict=True)
     ]
     fixed = [each for each in discounts if each.kind is Kind.FIXED and each.currency == currency]
-    for discount in sorted(fixed, key=discounting.order):
+    for discount in sorted(fixed, key=lambda each: (-(each.amount_minor or 0), each.id)):
         taken = _share(discount, open_minor, slices)
         if any(taken):
             used.append(discount.id)
         for line, amount in enumerate(taken):
             if amount:
                 steps[line].append(
-                    discounting.step(discount, base_minor=left[line], amount_minor=amount)
+                    {
+                        "discount_id": discount.id,
+                        "kind": discount.kind.value,
+                        "base_minor": left[line],
+                        "amount_minor": amount,
+                        "total_minor": discount.amount_minor,
+                    }
                 )
                 left[line] -= amount
     return Applied(

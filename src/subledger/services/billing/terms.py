@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from subledger.core.calendar import Interval, Unit
-from subledger.core.pricing import Flat, PerUnit, PriceModel
+from subledger.core.pricing import PriceModel, from_data
 from subledger.platform.db import Tx
 from subledger.services.billing.store import subscriptions as store
 from subledger.services.billing.store.subscriptions import Key
@@ -73,15 +72,6 @@ class TermsMemory:
         return found
 
 
-def price_model(model: str, terms: Mapping[str, Any]) -> PriceModel:
-    """A stored price as the core's model. Raises ValueError for a model it does not know."""
-    if model == "flat":
-        return Flat(amount_minor=int(terms["amount_minor"]))
-    if model == "per_unit":
-        return PerUnit(unit_amount=Decimal(terms["unit_amount"]))
-    raise ValueError(f"unknown price model {model!r}")
-
-
 def _read(rows: Iterable[Any]) -> dict[Key, PlanTerms]:
     heads: dict[Key, Any] = {}
     prices: dict[Key, list[PriceTerms]] = {}
@@ -93,7 +83,7 @@ def _read(rows: Iterable[Any]) -> dict[Key, PlanTerms]:
                 price_id=row.price_id,
                 code=row.code,
                 currency=row.currency,
-                model=price_model(row.model, msgspec.json.decode(row.terms)),
+                model=from_data(row.model, msgspec.json.decode(row.terms)),
                 interval=Interval(unit=Unit(row.interval_unit), count=row.interval_count),
                 timing=row.timing,
             )

@@ -13,6 +13,7 @@ from sqlalchemy import Row
 
 from subledger.core import calendar, pricing
 from subledger.core.calendar import MAX_COUNT
+from subledger.core.errors import CoreError
 from subledger.platform.http.fields import (
     Code,
     CurrencyCode,
@@ -39,7 +40,6 @@ MOST_PRICES = 200
 MOST_PRICES_PER_CURRENCY = 50
 """A billing run has at most as many lines."""
 MOST_GRACE_DAYS = 3_650
-_MOST_DECIMALS = 12
 
 Resource = ExternalId
 
@@ -119,19 +119,12 @@ class Interval(Strict):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"unit": "month", "count": 1}]})
 
-    unit: Literal["day", "week", "month", "year"]
+    unit: Literal["day", "week", "month", "quarter", "half_year", "year"]
     count: Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT)] = 1
 
 
-def _unit_amount(value: Decimal) -> Decimal:
-    exponent = value.as_tuple().exponent
-    if isinstance(exponent, int) and -exponent > _MOST_DECIMALS:
-        raise ValueError(f"a unit amount has at most {_MOST_DECIMALS} decimals")
-    pricing.PerUnit(value)
-    return value
-
-
-UnitAmount = Annotated[ExactDecimal, AfterValidator(_unit_amount)]
+Model = Literal["flat", "per_unit", "graduated", "volume", "stairstep", "package"]
+MOST_TIERS = 100
 
 _PRICE_NEW: JsonDict = {
     "code": "monthly",
@@ -140,40 +133,81 @@ _PRICE_NEW: JsonDict = {
     "amount_minor": 999,
     "interval": {"unit": "month", "count": 1},
 }
+_GRADUATED: JsonDict = {
+    "code": "seats",
+    "currency": "EUR",
+    "model": "graduated",
+    "tiers": [{"up_to": "10", "unit_amount": "1000"}, {"up_to": None, "unit_amount": "800"}],
+    "minimum_minor": 5000,
+    "interval": {"unit": "month", "count": 1},
+}
 
 
-class PriceNew(Strict):
-    """A price: ``flat`` with ``amount_minor``, or ``per_unit`` with ``unit_amount`` (decimal text
-    of minor units)."""
+class PriceTier(Strict):
+    """A tier up to a quantity (inclusive; null: the last, which is open), so much for a unit in it
+    and so much at once for being reached."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_PRICE_NEW]})
+    up_to: ExactDecimal | None = None
+    unit_amount: ExactDecimal = Decimal(0)
+    flat_minor: PriceAmountMinor = 0
+
+
+class PriceTerms(Strict):
+    """What a model needs. ``flat``: amount_minor. ``per_unit``: unit_amount. ``graduated`` (each
+    unit at the price of its tier), ``volume`` (all units at the price of the tier reached) and
+    ``stairstep`` (the flat amount of the tier reached): tiers. ``package``: size, package_amount.
+    Unit and package amounts are decimal texts of minor units."""
+
+    amount_minor: PriceAmountMinor | None = None
+    unit_amount: ExactDecimal | None = None
+    tiers: Annotated[list[PriceTier], Field(max_length=MOST_TIERS)] | None = None
+    charge_zero: bool | None = Field(
+        None, description="False: a quantity of zero does not pay the first tier's flat part."
+    )
+    size: ExactDecimal | None = Field(None, description="Units in a package.")
+    package_amount: ExactDecimal | None = None
+    free_units: ExactDecimal | None = Field(None, description="Units before the first package.")
+    started: Literal["up", "down"] | None = Field(
+        None, description="Whether a started package counts whole (`up`, by default) or not."
+    )
+    included_units: ExactDecimal | None = Field(
+        None, description="Units in the price already; only what passes them is priced."
+    )
+    minimum_minor: PriceAmountMinor | None = Field(None, description="It never costs less.")
+    maximum_minor: PriceAmountMinor | None = Field(None, description="It never costs more.")
+    most_quantity: ExactDecimal | None = Field(None, description="More is refused.")
+
+
+class PriceNew(PriceTerms):
+    """A price: its model, what the model needs, and how often it is due."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_PRICE_NEW, _GRADUATED]})
 
     code: Code
     currency: CurrencyCode
-    model: Literal["flat", "per_unit"]
-    amount_minor: PriceAmountMinor | None = None
-    unit_amount: UnitAmount | None = None
+    model: Model
     interval: Interval
 
     @model_validator(mode="after")
     def _one_model(self) -> PriceNew:
-        if self.model == "flat" and (self.amount_minor is None or self.unit_amount is not None):
-            raise ValueError("a flat price has amount_minor, and no unit_amount")
-        if self.model == "per_unit" and (self.unit_amount is None or self.amount_minor is not None):
-            raise ValueError("a per_unit price has unit_amount, and no amount_minor")
+        try:
+            self._model()
+        except CoreError as refused:
+            place = refused.pointer or "the price"
+            raise ValueError(f"{place}: {refused.detail}. {refused.fix}") from refused
         return self
+
+    def _model(self) -> pricing.PriceModel:
+        given = self.model_dump(mode="json", include=set(PriceTerms.model_fields))
+        data = {name: value for name, value in given.items() if value is not None}
+        return pricing.from_data(self.model, data)
 
     def new(self) -> NewPrice:
         """The price as the use case takes it."""
-        if self.amount_minor is not None:
-            model: pricing.PriceModel = pricing.Flat(self.amount_minor)
-        else:
-            assert self.unit_amount is not None
-            model = pricing.PerUnit(self.unit_amount)
         return NewPrice(
             code=self.code,
             currency=self.currency,
-            model=model,
+            model=self._model(),
             interval=calendar.Interval(calendar.Unit(self.interval.unit), self.interval.count),
         )
 
@@ -238,32 +272,28 @@ class PlanVersionNew(Strict):
     prices: Prices
 
 
-class Price(Strict):
+class Price(PriceTerms):
     """A price of a plan version."""
 
     id: PriceId
     code: str
     currency: str
-    model: Literal["flat", "per_unit"]
-    amount_minor: int | None
-    unit_amount: str | None
+    model: Model
     interval: Interval
 
     @classmethod
     def of(cls, row: Row[Any]) -> Price:
-        terms = msgspec.json.decode(row.terms)
         return cls(
+            **msgspec.json.decode(row.terms),
             id=row.price_id,
             code=row.code,
             currency=row.currency,
             model=row.model,
-            amount_minor=terms.get("amount_minor"),
-            unit_amount=terms.get("unit_amount"),
             interval=Interval(unit=row.interval_unit, count=row.interval_count),
         )
 
 
-_PRICE: JsonDict = {"id": "price_01h455vb4pex5vsknk084sn02q", "unit_amount": None, **_PRICE_NEW}
+_PRICE: JsonDict = {"id": "price_01h455vb4pex5vsknk084sn02q", **_PRICE_NEW}
 _VERSION: JsonDict = {
     "plan_version_id": "plv_01h455vb4pex5vsknk084sn02q",
     "version": 1,

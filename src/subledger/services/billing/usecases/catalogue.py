@@ -17,11 +17,11 @@ from subledger.contracts import events
 from subledger.contracts.events import Event
 from subledger.core.calendar import Interval
 from subledger.core.discounts import Discount, Duration, Kind
-from subledger.core.pricing import Flat, PerUnit, PriceModel
+from subledger.core.pricing import PriceModel, kind_of, to_data
 from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
-from subledger.services.billing import facts, problems
+from subledger.services.billing import problems
 from subledger.services.billing.store import catalogue
 
 DAY_S = 86_400
@@ -268,24 +268,16 @@ async def _add_version(
                 "plan_version_id": version,
                 "code": each.code,
                 "currency": each.currency,
-                "model": "flat" if isinstance(each.model, Flat) else "per_unit",
+                "model": kind_of(each.model),
                 "interval_unit": each.interval.unit.value,
                 "interval_count": each.interval.count,
                 "timing": "advance",
-                "terms": msgspec.json.encode(_terms(each.model)).decode(),
+                "terms": msgspec.json.encode(to_data(each.model)).decode(),
             }
             for each in prices
         ],
     )
     return version
-
-
-def _terms(model: PriceModel) -> dict[str, Any]:
-    match model:
-        case Flat(amount_minor):
-            return {"amount_minor": amount_minor}
-        case PerUnit(unit_amount):
-            return {"unit_amount": facts.quantity_text(unit_amount)}
 
 
 def _refuse_taken(written: int, kind: str) -> None:
