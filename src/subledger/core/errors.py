@@ -61,3 +61,15 @@ class IllegalTransition(CoreError):
 
 class InvalidPolicy(CoreError):
     code = "invalid_policy"
+
+
+class NaiveInstant(CoreError):
+    code = "naive_instant"
+
+
+class InvalidPeriod(CoreError):
+    code = "invalid_period"
+
+
+class TooManyPeriods(CoreError):
+    code = "too_many_periods"
