@@ -116,13 +116,13 @@ class Anchor:
             self.wall.tzinfo is not None or abs(_instant(self.wall, zone) - self.at) > _WIDEST
         ):
             raise InvalidInterval(
-                "an anchor's local time lies within a day of its instant",
+                "an anchor's local time lies within two days of its instant",
                 pointer="/wall",
                 fix="Give the local time without a zone, or leave it out.",
             )
 
 
-_WIDEST = timedelta(hours=26)  # from the zone furthest east to the one furthest west
+_WIDEST = 2 * _DAY  # zones lie up to 26 hours apart
 
 
 def anchor_on(wall: datetime, timezone: str, day: int | None = None) -> Anchor:

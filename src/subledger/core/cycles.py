@@ -1,4 +1,4 @@
-"""What happens along a billing cycle, and arithmetic on local days.
+"""What happens along a billing cycle.
 
 A cycle is a start, a grid of boundaries (``calendar.Anchor`` and ``Interval``) and maybe an end.
 Its periods are the grid's, the first cut to the start, the last to the end; they tile. A change of
@@ -10,17 +10,16 @@ Instants are UTC; days are days of the customer's zone.
 
 from __future__ import annotations
 
-from calendar import monthrange
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
-from itertools import islice
-from zoneinfo import ZoneInfo
+from itertools import islice, takewhile
 
 from subledger.core.calendar import (
     Alignment,
     Anchor,
+    Grid,
     Interval,
     Period,
     Unit,
@@ -28,119 +27,17 @@ from subledger.core.calendar import (
     anchor_on,
     boundary,
     index_at,
-    parse_zone,
     period,
     utc,
     wall_time,
 )
-from subledger.core.errors import DateOutOfRange, InvalidInterval, InvalidPeriod, TooManyPeriods
+from subledger.core.errors import DateOutOfRange, InvalidPeriod, TooManyPeriods
+from subledger.core.local_days import add_local_days, local_date, local_midnight
 
 MAX_PERIODS = 10_000
 MAX_TRIAL_DAYS = 1_100
 _DAY = timedelta(days=1)
 _ANNIVERSARY = Alignment()
-
-
-# Local days ---------------------------------------------------------------------------------------
-
-
-def local_date(at: datetime, timezone: str) -> date:
-    """The date that a calendar in ``timezone`` shows."""
-    return utc(at).astimezone(parse_zone(timezone)).date()
-
-
-def day_of_month(at: datetime, timezone: str) -> int:
-    """1 to 31 in ``timezone``: the anchor day of what starts then."""
-    return local_date(at, timezone).day
-
-
-def local_midnight(day: date, timezone: str) -> datetime:
-    """The first moment (UTC) of a local day. Where a clock change skips midnight, the moment of
-    the change; a day that a zone left out begins and ends at once."""
-    return _first_moment(datetime.combine(day, time.min), parse_zone(timezone))
-
-
-def local_day_start(at: datetime, timezone: str) -> datetime:
-    """The first moment of the local day that contains ``at``."""
-    return local_midnight(local_date(at, timezone), timezone)
-
-
-def local_week_start(at: datetime, timezone: str, first_weekday: int = 1) -> datetime:
-    """The first moment of the local week that contains ``at``; weeks begin on the ISO weekday
-    ``first_weekday`` (1 is Monday). Raises InvalidInterval outside 1 to 7."""
-    if not 1 <= first_weekday <= 7:
-        raise InvalidInterval(
-            "a weekday lies between 1 (Monday) and 7", pointer="/first_weekday", fix="Give 1-7."
-        )
-    day = local_date(at, timezone)
-    return local_midnight(
-        day - timedelta(days=(day.isoweekday() - first_weekday) % 7), timezone
-    )
-
-
-def local_hour_start(at: datetime, timezone: str) -> datetime:
-    """The first moment of the local clock hour that contains ``at``. An hour that comes twice is
-    two hours."""
-    zone = parse_zone(timezone)
-    local = utc(at).astimezone(zone)
-    found = at - timedelta(
-        minutes=local.minute, seconds=local.second, microseconds=local.microsecond
-    )
-    if found.astimezone(zone).utcoffset() == local.utcoffset():
-        return utc(found)
-    # The clock changed within this hour: after the change, or, where it went back by less than
-    # an hour or an hour's first minutes were skipped, at the hour's first moment.
-    return _first_moment(local.replace(minute=0, second=0, microsecond=0, tzinfo=None), zone)
-
-
-def _first_moment(wall: datetime, zone: ZoneInfo) -> datetime:
-    """The first instant at which the zone's clock shows ``wall`` or, if it skips that, later."""
-    late = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
-    early = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
-    if early >= late:
-        return late
-    before = early.astimezone(zone).utcoffset()
-    while late - early > timedelta(seconds=1):
-        middle = early + (late - early) // 2
-        if middle.astimezone(zone).utcoffset() == before:
-            early = middle
-        else:
-            late = middle
-    return late.replace(microsecond=0)
-
-
-def local_days_between(start_at: datetime, end_at: datetime, timezone: str) -> int:
-    """Local midnights passed from ``start_at`` to ``end_at``: the days of the half-open stretch
-    where both lie on midnights. Negative if the end lies on an earlier day."""
-    return (local_date(end_at, timezone) - local_date(start_at, timezone)).days
-
-
-def add_local_days(at: datetime, days: int, timezone: str) -> datetime:
-    """``days`` local days later (or earlier) at the same local time, by the rules of
-    ``calendar.boundary``: 24 hours a day are not promised. Raises DateOutOfRange."""
-    return boundary(Anchor(at, timezone), Interval(Unit.DAY), days)
-
-
-def add_local_months(at: datetime, months: int, timezone: str) -> datetime:
-    """``months`` local months later (or earlier) at the same local time and day of month, or the
-    month's last day if that is earlier. Raises DateOutOfRange."""
-    return boundary(Anchor(at, timezone), Interval(Unit.MONTH), months)
-
-
-def day_in_month(of: date, day: int) -> date:
-    """The anchor day ``day`` in the month of ``of``, at most the month's last day."""
-    if not 1 <= day <= 31:
-        raise InvalidInterval(
-            "an anchor day lies between 1 and 31", pointer="/anchor_day", fix="Give the day."
-        )
-    return of.replace(day=min(day, monthrange(of.year, of.month)[1]))
-
-
-def next_day_of_month(today: date, day: int) -> date:
-    """The date on which a new anchor day takes effect: its first occurrence from today on, today
-    included."""
-    found = day_in_month(today, day)
-    return found if found >= today else day_in_month(today.replace(day=1) + 31 * _DAY, day)
 
 
 # The grid -----------------------------------------------------------------------------------------
@@ -243,8 +140,13 @@ def first_period(of: Cycle) -> Stretch:
 
 def period_containing(of: Cycle, at: datetime) -> Stretch:
     """The period that contains ``at``. Raises DateOutOfRange before the start and from the end."""
+    at = utc(at)
     if at < of.start_at or (of.end_at is not None and at >= of.end_at):
-        raise DateOutOfRange("the cycle does not run at that moment", pointer="/at")
+        raise DateOutOfRange(
+            "the cycle does not run at that moment",
+            pointer="/at",
+            fix="Ask for a moment from its start to before its end.",
+        )
     return _cut(of, index_at(of.anchor, of.interval, at))
 
 
@@ -274,17 +176,29 @@ def stretch(
 
 
 def periods(of: Cycle, since: datetime, until: datetime, limit: int = MAX_PERIODS) -> list[Period]:
-    """The cycle's periods that start before ``until`` and end after ``since``, in order, none of
-    them cut by the two. Raises TooManyPeriods beyond ``limit`` (at most 10,000)."""
-    since = max(since, of.start_at)
-    if since >= until:
-        return []
+    """The cycle's periods that end after ``since`` and start before ``until``, in order; the two
+    choose and cut none. Raises TooManyPeriods beyond ``limit`` (at most 10,000)."""
+    until = utc(until)
     walk = _walk(of, since)
-    return _bounded((each for each in walk if each.start_at < until), limit)
+    return _bounded(takewhile(lambda each: each.start_at < until, walk), limit)
+
+
+def due_periods(
+    of: Cycle, at: datetime, billed: Billed, since: datetime | None = None, limit: int = MAX_PERIODS
+) -> list[Period]:
+    """The periods that end after ``since`` (default: all) and have fallen due by ``at``: in
+    advance those that start at or before it, in arrears those that end so. Raises
+    TooManyPeriods."""
+    at = utc(at)
+    walk = _walk(of, of.start_at if since is None else since)
+    if billed is Billed.ADVANCE:
+        return _bounded(takewhile(lambda each: each.start_at <= at, walk), limit)
+    return _bounded(takewhile(lambda each: each.end_at <= at, walk), limit)
 
 
 def _walk(of: Cycle, since: datetime) -> Iterator[Period]:
     """Periods from the one that contains ``since`` on; each boundary is computed once."""
+    since = max(utc(since), of.start_at)
     n = index_at(of.anchor, of.interval, since)
     here = max(boundary(of.anchor, of.interval, n), of.start_at)
     while of.end_at is None or here < of.end_at:
@@ -294,3 +208,197 @@ def _walk(of: Cycle, since: datetime) -> Iterator[Period]:
             following = min(following, of.end_at)
         yield Period(here, following)
         here = following
+
+
+def _bounded(found: Iterator[Period], limit: int) -> list[Period]:
+    limit = min(limit, MAX_PERIODS)
+    taken = list(islice(found, limit + 1))
+    if len(taken) > limit:
+        raise TooManyPeriods(
+            f"more than {limit} periods", pointer="/until", fix="Ask for a shorter time."
+        )
+    return taken
+
+
+def billed_through(of: Cycle, at: datetime, billed: Billed) -> datetime | None:
+    """Up to where bills reach once all that is due by ``at`` is billed.
+
+    In advance the end of the period that contains ``at``; in arrears the last boundary at or
+    before it (the start counts if it is one). Never beyond the end; None while nothing is due.
+    """
+    at = utc(at)
+    if at < of.start_at:
+        return None
+    if of.end_at is not None and of.end_at <= at:
+        return of.end_at
+    if billed is Billed.ADVANCE:
+        return period_containing(of, at).served.end_at
+    found = boundary(of.anchor, of.interval, index_at(of.anchor, of.interval, at))
+    return found if found >= of.start_at else None
+
+
+def period_to_bill(of: Cycle, at: datetime, billed: Billed) -> Stretch:
+    """The period that a bill at ``at`` is about: in advance the one that contains ``at``, in
+    arrears the last that is over. Before any is over it is the first, after the end the last.
+    Raises InvalidPeriod for a cycle that ended at its start."""
+    n = index_at(of.anchor, of.interval, at) - (1 if billed is Billed.ARREARS else 0)
+    if of.end_at is not None:
+        if of.end_at == of.start_at:
+            raise InvalidPeriod("the cycle has no period", fix="Bill nothing for it.")
+        n = min(n, _last_before(of.anchor, of.interval, of.end_at))
+    return _cut(of, max(n, index_at(of.anchor, of.interval, of.start_at)))
+
+
+def elapsed_cycles(of: Cycle, at: datetime) -> int:
+    """How many periods have ended at or before ``at``; a stub counts as one. 0 before the start."""
+    at = utc(at)
+    if at <= of.start_at:
+        return 0
+    first = index_at(of.anchor, of.interval, of.start_at)
+    if of.end_at is not None and of.end_at <= at:
+        if of.end_at == of.start_at:
+            return 0
+        return _last_before(of.anchor, of.interval, of.end_at) + 1 - first
+    return index_at(of.anchor, of.interval, at) - first
+
+
+# Trials -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A trial of ``days`` local days, or up to the first moment of the local date ``until`` (that
+    day is paid). Raises InvalidPeriod unless exactly one is given, or beyond 1,100 days."""
+
+    days: int | None = None
+    until: date | None = None
+
+    def __post_init__(self) -> None:
+        if (self.days is None) == (self.until is None):
+            raise InvalidPeriod(
+                "a trial has a number of days or a last date", fix="Give one of the two."
+            )
+        if self.days is not None and not 0 <= self.days <= MAX_TRIAL_DAYS:
+            raise InvalidPeriod(
+                f"a trial has 0 to {MAX_TRIAL_DAYS} days", pointer="/days", fix="Give fewer days."
+            )
+
+
+def trial_end(start_at: datetime, timezone: str, trial: Trial) -> datetime:
+    """Where a trial ends; a cycle that starts there (``cycle``) hangs there. Raises InvalidPeriod
+    for a date that has begun by the start."""
+    if trial.until is None:
+        return add_local_days(start_at, trial.days or 0, timezone)
+    found = local_midnight(trial.until, timezone)
+    if found <= start_at:
+        raise InvalidPeriod(
+            "the trial would end before it starts", pointer="/until", fix="Give a later date."
+        )
+    if found - start_at > (MAX_TRIAL_DAYS + 1) * _DAY:
+        raise InvalidPeriod(
+            f"a trial has at most {MAX_TRIAL_DAYS} days", pointer="/until", fix="Give less."
+        )
+    return found
+
+
+# Changes of the grid ------------------------------------------------------------------------------
+
+
+class TakesEffect(StrEnum):
+    """When a new grid takes over: at once, when the running period ends, or on the new grid's
+    first day at or after the change (the old grid runs on until then)."""
+
+    NOW = "now"
+    PERIOD_END = "period_end"
+    NEXT_GRID_DAY = "next_grid_day"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Where the old grid stops and the new one goes on: ``last`` ends and ``first`` starts at
+    ``following.start_at``. ``last`` is None if nothing of the old grid was served."""
+
+    last: Stretch | None
+    following: Cycle
+    first: Stretch
+
+
+def reanchor(
+    of: Cycle,
+    at: datetime,
+    alignment: Alignment | None,
+    takes_effect: TakesEffect = TakesEffect.PERIOD_END,
+    interval: Interval | None = None,
+) -> Change:
+    """A change of anchor (``alignment``; None keeps the old one), of interval, or both, made at
+    ``at``. Raises InvalidPeriod outside the cycle and where it ends before the change."""
+    at, interval, anchor = utc(at), interval or of.interval, of.anchor
+    _check_runs(of, at)
+    effective_at = at
+    if takes_effect is TakesEffect.PERIOD_END:
+        effective_at = next_boundary(of.anchor, of.interval, at)
+    elif takes_effect is TakesEffect.NEXT_GRID_DAY:
+        effective_at = _next_grid_day(of.anchor, interval, at, alignment)
+    if alignment is not None:
+        anchor = align(effective_at, of.anchor.timezone, interval, alignment)
+    return _change(of, effective_at, anchor, interval)
+
+
+def _next_grid_day(
+    anchor: Anchor, interval: Interval, at: datetime, alignment: Alignment | None
+) -> datetime:
+    if alignment is None:
+        return boundary_from(anchor, interval, at)
+    if alignment.grid in {Grid.ANNIVERSARY, Grid.START_DAY}:
+        return at
+    if alignment.grid is Grid.DAY and interval.unit.months:
+        # The day's next occurrence, whatever the interval: a quarter need not pass first.
+        interval = Interval(Unit.MONTH if alignment.month is None else Unit.YEAR)
+    elif interval.unit in {Unit.WEEK, Unit.DAY} and alignment.grid is Grid.DAY:
+        interval = Interval(interval.unit)
+    return boundary_from(align(at, anchor.timezone, interval, alignment), interval, at)
+
+
+def change_zone(of: Cycle, at: datetime, timezone: str) -> Change:
+    """The customer's zone changes at ``at``. The running period keeps its end; from there on the
+    same local days and hours are counted in the new zone, so that the next period is a whole one,
+    some hours longer or shorter. Raises InvalidPeriod outside the cycle and in its last period.
+    """
+    at, anchor, interval = utc(at), of.anchor, of.interval
+    _check_runs(of, at)
+    n = index_at(anchor, interval, at) + 1
+    ends_at, wall = boundary(anchor, interval, n), wall_time(anchor, interval, n)
+    day = None
+    if interval.unit.months:
+        day = anchor.day or wall_time(anchor, interval, 0).day
+    elif interval.unit is Unit.DAY:
+        # Zones lie up to 26 hours apart, more than a day's period: take the nearest day.
+        today = local_date(ends_at, timezone)
+        shown = wall.replace(year=today.year, month=today.month, day=today.day)
+        wall = min(
+            (shown + days * _DAY for days in (-1, 0, 1)),
+            key=lambda each: abs(anchor_on(each, timezone).at - ends_at),
+        )
+    return _change(of, ends_at, Anchor(ends_at, timezone, day, wall), interval)
+
+
+def _check_runs(of: Cycle, at: datetime) -> None:
+    if at < of.start_at or (of.end_at is not None and at >= of.end_at):
+        raise InvalidPeriod(
+            "only a running cycle changes", pointer="/at", fix="Give a moment while it runs."
+        )
+
+
+def _change(of: Cycle, effective_at: datetime, anchor: Anchor, interval: Interval) -> Change:
+    if of.end_at is not None and of.end_at <= effective_at:
+        raise InvalidPeriod(
+            "the cycle ends before the change takes effect",
+            pointer="/end_at",
+            fix="Let it take effect earlier, or not at all.",
+        )
+    last = None
+    if effective_at > of.start_at:
+        n = _last_before(of.anchor, of.interval, effective_at)
+        last = stretch(of.anchor, of.interval, n, of.start_at, effective_at)
+    following = Cycle(effective_at, anchor, interval, of.end_at)
+    return Change(last, following, first_period(following))
