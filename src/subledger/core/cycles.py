@@ -199,6 +199,8 @@ def due_periods(
 def _walk(of: Cycle, since: datetime) -> Iterator[Period]:
     """Periods from the one that contains ``since`` on; each boundary is computed once."""
     since = max(utc(since), of.start_at)
+    if of.end_at is not None and of.end_at <= since:
+        return
     n = index_at(of.anchor, of.interval, since)
     here = max(boundary(of.anchor, of.interval, n), of.start_at)
     while of.end_at is None or here < of.end_at:
@@ -239,14 +241,15 @@ def billed_through(of: Cycle, at: datetime, billed: Billed) -> datetime | None:
 
 def period_to_bill(of: Cycle, at: datetime, billed: Billed) -> Stretch:
     """The period that a bill at ``at`` is about: in advance the one that contains ``at``, in
-    arrears the last that is over. Before any is over it is the first, after the end the last.
+    arrears the last that is over. Before any is over it is the first, from the end on the last.
     Raises InvalidPeriod for a cycle that ended at its start."""
-    n = index_at(of.anchor, of.interval, at) - (1 if billed is Billed.ARREARS else 0)
-    if of.end_at is not None:
-        if of.end_at == of.start_at:
-            raise InvalidPeriod("the cycle has no period", fix="Bill nothing for it.")
-        n = min(n, _last_before(of.anchor, of.interval, of.end_at))
-    return _cut(of, max(n, index_at(of.anchor, of.interval, of.start_at)))
+    first = index_at(of.anchor, of.interval, of.start_at)
+    if of.end_at is None or utc(at) < of.end_at:
+        n = index_at(of.anchor, of.interval, at)
+        return _cut(of, max(n - 1 if billed is Billed.ARREARS else n, first))
+    if of.end_at == of.start_at:
+        raise InvalidPeriod("the cycle has no period", fix="Bill nothing for it.")
+    return _cut(of, _last_before(of.anchor, of.interval, of.end_at))
 
 
 def elapsed_cycles(of: Cycle, at: datetime) -> int:

@@ -366,7 +366,7 @@ def _usage_period_after_timezone_change(case: Case) -> Answer:
 
 
 def _sequence_utc(case: Case) -> Answer:
-    given, of = case.given, _cycle(case.given)
+    of = _cycle(case.given)
     if of.end_at is None:
         found = _first(of, len(case.expect["boundaries_utc"]) - 1)
     else:
