@@ -248,10 +248,13 @@ def _wall(anchor: Anchor) -> datetime:
 
 def _instant(wall: datetime, zone: ZoneInfo) -> datetime:
     """The instant of a local time, by the rules of ``boundary``."""
-    found = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
+    local = wall.replace(tzinfo=zone, fold=0)
     # In a gap Python reads fold=0 by the offset before it and fold=1 by the one after.
-    skipped = found - wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
-    return found - skipped // 2 if skipped >= _DAY else found
+    offset, other = local.utcoffset(), local.replace(fold=1).utcoffset()
+    assert offset is not None
+    assert other is not None
+    found = (wall - offset).replace(tzinfo=UTC)
+    return found - (other - offset) // 2 if other - offset >= _DAY else found
 
 
 def _plus_months(local: datetime, months: int, day: int) -> datetime:
