@@ -83,3 +83,15 @@ class InvalidPromotion(CoreError):
     def __init__(self, detail: str, *, reason: str, pointer: str = "", fix: str = "") -> None:
         super().__init__(detail, pointer=pointer, fix=fix)
         self.reason = reason
+
+
+class NaiveInstant(CoreError):
+    code = "naive_instant"
+
+
+class InvalidPeriod(CoreError):
+    code = "invalid_period"
+
+
+class TooManyPeriods(CoreError):
+    code = "too_many_periods"

@@ -250,7 +250,7 @@ def _slices(timeline: Timeline, whole: Period) -> list[tuple[Period, Fraction]]:
         return [(found[0], Fraction(1))]
     covered = _fraction(timeline, Period(first, whole.end_at), whole)
     return [
-        (each, _fraction(timeline, each, whole) / covered if covered else Fraction(0))
+        (each, Fraction(_fraction(timeline, each, whole), covered) if covered else Fraction(0))
         for each in found
     ]
 
