@@ -40,14 +40,18 @@ quantities = st.decimals(0, 400, places=3)
 
 
 @st.composite
-def bounds_and_open(draw, *, whole_bounds: bool = False):
-    each = st.integers(1, 200).map(D) if whole_bounds else st.decimals(D("0.01"), 200, places=2)
+def bounds_and_open(draw, *, whole_bounds: bool = False, highest: int = 200):
+    each = (
+        st.integers(1, highest).map(D)
+        if whole_bounds
+        else st.decimals(D("0.01"), highest, places=2)
+    )
     return [*sorted(draw(st.lists(each, max_size=5, unique=True))), None]
 
 
 @st.composite
-def tiers(draw, *, whole_bounds: bool = False):
-    uppers = draw(bounds_and_open(whole_bounds=whole_bounds))
+def tiers(draw, *, whole_bounds: bool = False, highest: int = 200):
+    uppers = draw(bounds_and_open(whole_bounds=whole_bounds, highest=highest))
     return tuple(Tier(upper, draw(units), draw(flats)) for upper in uppers)
 
 

@@ -119,6 +119,7 @@ def test_zero_usage_costs_the_first_flat_part_unless_told_otherwise(model):
     assert price(model(two), D(0)).amount == 300
     free = price(model(two, charge_zero=False), D(0))
     assert (free.amount, free.steps) == (0, ())
+    assert [each.kind for each in price(model(two), D(0)).steps] == ["flat", "per_unit"]
     assert price(model(two, charge_zero=False), D(1)).amount == 305
 
 
@@ -136,7 +137,7 @@ def test_changes_that_are_not_prorated_cost_as_their_sum(grown, given_tiers):
 
 @given(
     st.lists(st.tuples(st.integers(-30, 30), st.integers(0, 31)), max_size=8),
-    tiers(whole_bounds=True),
+    tiers(whole_bounds=True, highest=40),
 )
 def test_prorated_changes_walk_the_tiers_unit_by_unit(moved, given_tiers):
     changes = [(D(full), D(full * days) / 32) for full, days in moved]
@@ -155,6 +156,12 @@ def test_prorated_changes_walk_the_tiers_unit_by_unit(moved, given_tiers):
         if peak > lower or lower == 0
     )
     assert price(Graduated(given_tiers), Usage(changes=changes)).amount == max(owed, 0)
+
+
+def test_a_tier_once_reached_is_paid_though_the_total_falls_back():
+    two = Graduated((Tier(D(5), D(10), 100), Tier(None, D(5), 50)))
+    risen = [(D(5), D("3.5")), (D(2), D(1)), (D(-4), D("-1.6"))]
+    assert price(two, Usage(changes=risen)).amount == 150 + 27 + 1
 
 
 def test_many_changes_of_many_digits_cost_what_they_add_up_to():
@@ -199,7 +206,7 @@ def test_blocks(given_tiers, quantity):
     st.none() | st.integers(0, 60), st.none() | st.integers(60, 90),
 )  # fmt: skip
 def test_percentages_event_by_event(amounts, free_events, free_total, low, high):
-    model = Percentage(D("2.9"), D("0.25"), free_events, free_total, low, high)
+    model = Percentage(D("2.9"), D("20.25"), free_events, free_total, low, high)
     owed, seen = Fraction(0), 0
     for place, amount in enumerate(amounts):
         free = 0
@@ -209,7 +216,7 @@ def test_percentages_event_by_event(amounts, free_events, free_total, low, high)
         if free < amount or place >= (free_events or 99) or (free_events, free_total) == (
             None, None
         ):  # fmt: skip
-            due = Fraction(29, 1000) * (amount - free) + Fraction(1, 4)
+            due = Fraction(29, 1000) * (amount - free) + Fraction(81, 4)
             due = due if low is None else max(due, Fraction(low))
             owed += due if high is None else min(due, Fraction(high))
     used = Usage(event_amounts=[D(each) for each in amounts])
@@ -325,6 +332,35 @@ def test_parts_of_a_graduated_price_continue_where_the_last_ended():
     model = Graduated((Tier(D(5), D(10), 100), Tier(D(10), D(10), 50), Tier(None, D(10))))
     added = price_further(model, D(10), before=D(3))
     assert [(each.part, each.net) for each in by_part(added)] == [("1", 20), ("2", 100), ("3", 30)]
+
+
+def test_what_passes_the_maximum_is_taken_off_the_parts_that_pass_it():
+    model = Modified(Graduated((Tier(D(5), D(10)), Tier(D(8), D(20)), Tier(None, D(30)))),
+                     maximum_minor=100)  # fmt: skip
+    assert [
+        (each.part, each.gross, each.above_maximum, each.net)
+        for each in by_part(price(model, D(9)))
+    ] == [("1", 50, 0, 50), ("2", 60, 10, 50), ("3", 30, 30, 0)]
+    further = price_further(model, D(1), before=D(9))
+    assert [(each.gross, each.net) for each in by_part(further)] == [(30, 0)]
+
+
+def test_a_minimum_waits_for_the_end_of_the_period():
+    model = Modified(PerUnit(D(10)), minimum_minor=100)
+    assert price_further(model, D(2), closing=False).amount == 20
+    last = price_further(model, D(3), before=D(2))
+    assert [(each.part, each.net) for each in by_part(last)] == [("", 30), ("minimum", 50)]
+
+
+def test_usage_adds_up():
+    assert Usage(D(5), event_count=2).plus(Usage(D(1), event_count=3)) == Usage(D(6), event_count=5)
+    assert Usage(D(5), event_count=2).plus(Usage(D(1))).event_count is None
+    prorated = Usage(D("1.5"), tier_quantity=D(4))
+    assert prorated.plus(Usage(D(2))) == Usage(D("3.5"), tier_quantity=D(6))
+    some = Usage(by_dimensions={("a",): D("0.1"), ("b",): D(1)})
+    assert some.plus(Usage(by_dimensions={("a",): D("0.2")})).by_dimensions == {
+        ("a",): D("0.3"), ("b",): D(1),
+    }  # fmt: skip
 
 
 def test_a_true_up_may_be_for_a_part_of_the_period():
