@@ -192,6 +192,7 @@ def _intended(timeline: Timeline, whole: Period, used: dict[str, int]) -> list[L
                         "quantity": step.quantity,
                         "unit_amount": step.unit_amount,
                         "amount": step.amount,
+                        **({"part": step.part} if step.part else {}),
                     }
                     for step in priced[n].steps
                 ],

@@ -27,10 +27,11 @@ from subledger.core.discounts import (
     Usage,
 )
 from subledger.core.errors import InvalidPromotion
-from subledger.core.invoicing import Attached, Item, Timeline, draft
+from subledger.core.invoicing import draft
 from subledger.core.money import exponent, round_half_up
 from subledger.core.pricing import Flat
 from subledger.core.promotions import Promotion, Situation
+from subledger.core.timeline import Attached, Item, Phase, Timeline
 from tests.conformance.case import Answer, Case, Operation, Unsupported
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -180,7 +181,7 @@ def _timeline(
         anchor=Anchor(AT, "UTC"),
         interval=Interval(Unit.MONTH),
         currency=currency,
-        items=tuple(Item(name, Flat(minor), Decimal(1)) for name, minor in fees),
+        phases=(Phase(AT, tuple(Item(name, Flat(minor), Decimal(1)) for name, minor in fees)),),
         attached=tuple(Attached(each, 0) for each in given),
     )
 
