@@ -201,11 +201,12 @@ async def _first_invoice(client: Client, subscription: str) -> str:
 
 
 async def _settled(client: Client, invoice: str) -> None:
-    """Until no payment of the invoice is under way."""
+    """Until no payment of the invoice is under way. One that is unknown stays so until the clock
+    moves on, and blocks what the story does next: that is answered 409, and may be."""
     for _ in range(400):
         page = await client.get("/v1/payments", invoice_id=invoice)
         if page["data"] and all(
-            row["status"] in {"failed", "succeeded", "canceled"} for row in page["data"]
+            row["status"] in {"failed", "succeeded", "canceled", "unknown"} for row in page["data"]
         ):
             return
         await asyncio.sleep(0.05)
