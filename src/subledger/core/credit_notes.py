@@ -7,9 +7,7 @@ notes over one line together give back exactly the line and never more. A line's
 its rate on its net less its residue; in proportion to the net both shrink alike, so that the
 share of the stored tax is the share by rate and residue.
 
-The whole of a note first settles what is open of the invoice, the rest becomes the customer's
-credit or a refund; never more is refunded than was paid (conformance README, "negative
-invoice", "cap of a credit").
+Where a note's total goes is ``core.settlement``.
 """
 
 from __future__ import annotations
@@ -22,12 +20,11 @@ from fractions import Fraction
 from subledger.core.errors import InvalidCredit
 from subledger.core.money import allocate, check_amount, exponent, round_half_up
 from subledger.core.recognition import share_minor
+from subledger.core.settlement import Paid, Settlement, Step, Unpaid, settle
 
 MOST_LINES = 1_000
 MOST_NOTES = 1_000
 CREDITABLE = frozenset({"open", "paid"})
-
-Step = dict[str, str | int]
 
 
 class Reason(StrEnum):
@@ -43,20 +40,13 @@ class Reason(StrEnum):
     OTHER = "other"
 
 
-class Unpaid(StrEnum):
-    """What a note does with the part of it that was never paid."""
+class State(StrEnum):
+    """A draft is a preview: it takes nothing off anything. Issuing it means computing it again,
+    since other notes may have come first."""
 
-    OFFSET = "offset"
-    CREDIT = "credit"
-    REFUSE = "refuse"
-
-
-class Paid(StrEnum):
-    """What a note does with the part of it that was paid."""
-
-    CREDIT = "credit"
-    REFUND = "refund"
-    REFUSE = "refuse"
+    DRAFT = "draft"
+    ISSUED = "issued"
+    VOID = "void"
 
 
 class OpenOf(StrEnum):
@@ -172,19 +162,8 @@ class NoteLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
-    """Where a note's total goes (minor units): off what is open, to the customer's credit, back
-    as money. They sum to the total."""
-
-    offset_minor: int
-    credit_minor: int
-    refund_minor: int
-    step: Step
-
-
-@dataclass(frozen=True, slots=True)
 class CreditNote:
-    """An issued note: a document of positive amounts (minor units) that lower the invoice."""
+    """A note: a document of positive amounts (minor units) that lower the invoice."""
 
     currency: str
     reason: Reason
@@ -195,7 +174,7 @@ class CreditNote:
     tax_minor: int
     total_minor: int
     settlement: Settlement
-    state: str = "issued"
+    state: State = State.ISSUED
 
 
 @dataclass(slots=True)
@@ -224,16 +203,18 @@ def credit_note(
     paid: Paid = Paid.CREDIT,
     open_of: OpenOf = OpenOf.INVOICE,
     refund_minor: int | None = None,
+    state: State = State.ISSUED,
 ) -> CreditNote:
-    """The note for these requests, after the ``earlier`` notes of the invoice (void ones do not
-    count). ``refund_minor`` asks for exactly that much money back, the rest becomes credit.
+    """The note for these requests, after the ``earlier`` notes of the invoice (of which only
+    issued ones count). ``refund_minor`` asks for exactly that much money back, the rest becomes
+    credit.
 
     Raises InvalidCredit, with what is left, for an invoice that is neither open nor paid, an
     unknown or repeated line, more than is left of a line or of the invoice, a refund above what
     was paid less earlier refunds, and where ``unpaid`` or ``paid`` refuse.
     """
     _check_request(invoice, requests)
-    standing = [each for each in earlier if each.state != "void"]
+    standing = [each for each in earlier if each.state is State.ISSUED]
     credited = _credited(standing)
     lines = _note_lines(invoice, requests, credited)
     total = sum(each.total_minor for each in lines)
@@ -268,6 +249,7 @@ def credit_note(
         tax_minor=sum(each.tax_minor for each in lines),
         total_minor=total,
         settlement=settlement,
+        state=state,
     )
 
 
@@ -377,7 +359,7 @@ def left_minor(line: InvoiceLine, earlier: Iterable[CreditNote] = ()) -> int:
     gone = sum(
         each.gross_minor
         for note in earlier
-        if note.state != "void"
+        if note.state is State.ISSUED
         for each in note.lines
         if each.line_id == line.id
     )
@@ -418,7 +400,7 @@ def unused(
 def open_minor(invoice: Invoice, earlier: Iterable[CreditNote] = ()) -> int:
     """What is still to be paid of the invoice (minor units, not negative): its total less money,
     credit applied, and what standing notes took off it."""
-    offset = sum(each.settlement.offset_minor for each in earlier if each.state != "void")
+    offset = sum(each.settlement.offset_minor for each in earlier if each.state is State.ISSUED)
     settled = invoice.paid_minor + invoice.credit_applied_minor
     return max(invoice.total_minor - settled - offset, 0)
 
@@ -442,78 +424,18 @@ def _open_of_lines(
     return sum(min(max(opened[each.line_id], 0), each.total_minor) for each in lines)
 
 
-def settle(
-    total_minor: int,
-    open_minor: int,
-    refundable_minor: int,
-    *,
-    unpaid: Unpaid = Unpaid.OFFSET,
-    paid: Paid = Paid.CREDIT,
-    refund_minor: int | None = None,
-) -> Settlement:
-    """Splits a note's total: first what is open, by ``unpaid``; the rest, which was paid, by
-    ``paid`` or, with ``refund_minor``, exactly so much as money and the rest as credit.
-
-    Without ``refund_minor`` a refund takes as much as it may; what was not paid with money (but
-    by account credit) becomes credit again. Raises InvalidCredit as ``credit_note``.
-    """
-    never_paid = min(total_minor, open_minor)
-    was_paid = total_minor - never_paid
-    if never_paid and unpaid is Unpaid.REFUSE:
-        raise InvalidCredit(
-            f"{never_paid} of this was never paid",
-            pointer="/unpaid",
-            fix="Take it off what is open, or credit only what was paid.",
-            left_minor=was_paid,
-        )
-    if was_paid and paid is Paid.REFUSE:
-        raise InvalidCredit(
-            f"{was_paid} of this has been paid",
-            pointer="/paid",
-            fix="Credit or refund it, or credit only what is open.",
-            left_minor=never_paid,
-        )
-    most = min(was_paid, refundable_minor)
-    refund = most if paid is Paid.REFUND else 0
-    if refund_minor is not None:
-        if not 0 <= refund_minor <= most:
-            raise InvalidCredit(
-                f"{most} can be refunded, not {refund_minor}",
-                pointer="/refund_minor",
-                fix="Refund at most what was paid less earlier refunds.",
-                left_minor=most,
-            )
-        refund = refund_minor
-    offset = never_paid if unpaid is Unpaid.OFFSET else 0
-    credit = total_minor - offset - refund
-    step: Step = {
-        "kind": "settlement",
-        "total_minor": total_minor,
-        "open_minor": open_minor,
-        "refundable_minor": refundable_minor,
-        "unpaid": unpaid.value,
-        "offset_minor": offset,
-        "credit_minor": credit,
-        "refund_minor": refund,
-    }
-    return Settlement(offset_minor=offset, credit_minor=credit, refund_minor=refund, step=step)
-
-
-def carried(total_minor: int) -> tuple[int, int]:
-    """What is due of an invoice and what becomes credit (minor units): a negative total is kept
-    as it is, nothing is due, and the customer has its amount as credit."""
-    check_amount(total_minor, pointer="/total_minor")
-    return (total_minor, 0) if total_minor >= 0 else (0, -total_minor)
-
-
 def void(note: CreditNote, *, credit_used_minor: int = 0) -> CreditNote:
     """The note made void: its lines can be credited again, its postings are to be reversed.
 
-    Raises InvalidCredit if it is void already, if its credit has been used (also in part), or if
+    Raises InvalidCredit if it is not issued, if its credit has been used (also in part), or if
     money went back, since neither can be taken back from the customer.
     """
-    if note.state == "void":
-        raise InvalidCredit("the note is void already", pointer="/state", fix="Nothing is to do.")
+    if note.state is not State.ISSUED:
+        raise InvalidCredit(
+            f"a note that is {note.state} cannot be voided",
+            pointer="/state",
+            fix="Void issued notes only.",
+        )
     if credit_used_minor or note.settlement.refund_minor:
         raise InvalidCredit(
             "a note whose credit was used or refunded stands",
@@ -521,13 +443,13 @@ def void(note: CreditNote, *, credit_used_minor: int = 0) -> CreditNote:
             fix="Invoice the amount anew.",
             left_minor=note.settlement.credit_minor - credit_used_minor,
         )
-    return replace(note, state="void")
+    return replace(note, state=State.VOID)
 
 
 def check_invoice_void(earlier: Iterable[CreditNote]) -> None:
     """Raises InvalidCredit if an invoice cannot be voided because a note on it stands: voiding
     goes backwards, the notes first."""
-    if any(each.state != "void" for each in earlier):
+    if any(each.state is State.ISSUED for each in earlier):
         raise InvalidCredit(
             "the invoice was credited",
             pointer="/state",
