@@ -189,6 +189,26 @@ def test_postings_of_notes_balance(invoice, day):
     assert balances.get(("tax_payable", "EUR"), 0) == note.tax_minor
 
 
+@given(invoices(), st.integers(1, 400), st.integers(1, 400))
+def test_a_step_is_enough_to_recompute_its_line(invoice, first, second):
+    notes: list[CreditNote] = []
+    for wanted in (first, second):
+        if part := min(wanted, left_minor(invoice.lines[0], notes)):
+            notes.append(credit_note(invoice, [Request("a", part)], earlier=notes))
+    for note in notes:
+        for line in note.lines:
+            step = {key: value for key, value in line.step.items() if isinstance(value, int)}
+            after = step["before_gross_minor"] + step["gross_minor"]
+            whole = step["line_gross_minor"]
+            discount = round_half_up(Fraction(step["line_discount_minor"] * after, whole))
+            net, line_net = after - discount, whole - step["line_discount_minor"]
+            tax = step["line_tax_minor"]
+            if net != line_net:
+                tax = round_half_up(Fraction(tax * net, line_net))
+            assert discount - step["before_discount_minor"] == line.discount_minor
+            assert tax - step["before_tax_minor"] == line.tax_minor
+
+
 def hundred(**changes: object) -> Invoice:
     """100.00 less 10.00 plus 19 % tax: 107.10."""
     return replace(Invoice("EUR", (InvoiceLine("a", 10000, 1000, 1710),)), **changes)

@@ -58,6 +58,7 @@ def settle(
     Without ``refund_minor`` a refund takes as much as it may; what was not paid with money (but
     by account credit) becomes credit again. Raises InvalidCredit as ``credit_note``.
     """
+    assert min(total_minor, open_minor, refundable_minor) >= 0, "amounts of a note are positive"
     never_paid = min(total_minor, open_minor)
     was_paid = total_minor - never_paid
     if never_paid and unpaid is Unpaid.REFUSE:
