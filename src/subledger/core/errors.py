@@ -95,3 +95,19 @@ class InvalidPeriod(CoreError):
 
 class TooManyPeriods(CoreError):
     code = "too_many_periods"
+
+
+class InvalidRecognition(CoreError):
+    code = "invalid_recognition"
+
+
+class InvalidCredit(CoreError):
+    """``left_minor`` is what could still be credited, refunded or applied, where that is known."""
+
+    code = "invalid_credit"
+
+    def __init__(
+        self, detail: str, *, pointer: str = "", fix: str = "", left_minor: int | None = None
+    ) -> None:
+        super().__init__(detail, pointer=pointer, fix=fix)
+        self.left_minor = left_minor

@@ -148,3 +148,42 @@ def trial_balance(transfers: Sequence[Transfer]) -> dict[str, int]:
     for (_, currency), amount in balances(transfers).items():
         sums[currency] = sums.get(currency, 0) + amount
     return sums
+
+
+def credit_note(
+    *,
+    customer: str,
+    deferred_minor: int,
+    revenue_minor: int,
+    tax_minor: int,
+    offset_minor: int,
+    currency: str,
+) -> tuple[Transfer, ...]:
+    """A credit note: deferred revenue (undelivered), revenue (delivered), tax payable →
+    receivable up to ``offset_minor`` (what was open), the rest → credit. Money that goes back
+    follows as ``refunded`` from ``credit(customer)``. An invoice of negative total is posted so
+    too, with nothing open."""
+    total = deferred_minor + revenue_minor + tax_minor
+    assert 0 <= offset_minor <= total, "a note takes off what is open at most its total"
+    moves = []
+    open_left = offset_minor
+    for debit, amount in (
+        (DEFERRED_REVENUE, deferred_minor),
+        (REVENUE, revenue_minor),
+        (TAX_PAYABLE, tax_minor),
+    ):
+        offset = min(amount, open_left)
+        open_left -= offset
+        moves += [
+            (debit, receivable(customer), offset),
+            (debit, credit(customer), amount - offset),
+        ]
+    return _transfers(currency, *moves)
+
+
+def recognized(*, amount_minor: int, currency: str) -> tuple[Transfer, ...]:
+    """Service delivered over time: deferred revenue → revenue; of a credit line (a negative
+    amount) the other way."""
+    if amount_minor < 0:
+        return _transfers(currency, (REVENUE, DEFERRED_REVENUE, -amount_minor))
+    return _transfers(currency, (DEFERRED_REVENUE, REVENUE, amount_minor))
