@@ -61,3 +61,11 @@ class IllegalTransition(CoreError):
 
 class InvalidPolicy(CoreError):
     code = "invalid_policy"
+
+
+class InvalidProration(CoreError):
+    code = "invalid_proration"
+
+
+class InvalidSequence(CoreError):
+    code = "invalid_date_sequence"
