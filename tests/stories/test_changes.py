@@ -305,3 +305,67 @@ async def test_what_cannot_be_changed_is_told(seats):
     assert ended["code"] == "subscription_ended"
     assert (await shop.get(f"/v1/subscriptions/{subscription}"))["quantity"] == "2"
     await shop.check()
+
+
+async def test_the_explanation_says_which_days_are_paid(seats):
+    shop, viewer, subscription = seats
+    await shop.move_to(HALF)
+    await change(shop, subscription, quantity="3")
+    path = f"/v1/invoices/{(await shop.last_invoice(viewer))['id']}/explain"
+    for language, said in (
+        ("en", "for 14 of the 28 days of the period"), ("ru", "за 14 из 28 дней периода"),
+    ):  # fmt: skip
+        told = await shop.raw(
+            "GET", path, headers={"accept": "text/plain", "accept-language": language}
+        )
+        assert said in told.text, told.text
+
+
+async def test_tiers_are_priced_and_told_tier_by_tier(shop):
+    product = await shop.post("/v1/products", {"code": "t", "name": "T", "resources": ["film:a"]})
+    price = {
+        "code": "seats", "currency": "EUR", "model": "graduated",
+        "tiers": [{"up_to": "5", "unit_amount": "1000"}, {"unit_amount": "750.5"}],
+        "maximum_minor": 9000, "interval": {"unit": "quarter", "count": 1},
+    }  # fmt: skip
+    plan = await shop.post(
+        "/v1/plans", {"code": "t", "name": "T", "product_id": product["id"], "prices": [price]}
+    )
+    assert plan["latest"]["prices"][0]["tiers"] == [
+        {"up_to": "5", "unit_amount": "1000", "flat_minor": 0},
+        {"up_to": None, "unit_amount": "750.5", "flat_minor": 0},
+    ]
+    viewer = await shop.customer()
+    await shop.card(viewer)
+    bought = await shop.subscribe(viewer, plan["id"], quantity="8")
+    assert bought["current_period_end_at"] == "2026-04-30T09:00:00Z"
+    # Five at 10.00 and three at 7.505.
+    assert await lines(shop, viewer) == (7252, [("charge", 7252)])
+    assert await preview(shop, bought["id"], quantity="100") == (1748, [-7252, 9000])
+    await shop.check()
+
+
+async def test_a_price_that_cannot_be_is_refused_with_its_place(shop):
+    product = await shop.post("/v1/products", {"code": "t", "name": "T", "resources": ["film:a"]})
+    base = {"code": "p", "currency": "EUR", "interval": {"unit": "month", "count": 1}}
+    tier = {"unit_amount": "1"}
+    for model, said in (
+        ({"model": "flat"}, "amount_minor"),
+        ({"model": "flat", "amount_minor": 1, "unit_amount": "1"}, "unit_amount"),
+        ({"model": "flat", "amount_minor": -1}, "amount_minor"),
+        ({"model": "graduated", "tiers": []}, "tiers"),
+        ({"model": "graduated", "tiers": [{"up_to": "5", **tier}]}, "tiers"),
+        ({"model": "volume", "tiers": [{"up_to": "9", **tier}, {"up_to": "5", **tier}, tier]},
+         "tiers"),
+        ({"model": "volume", "tiers": [tier] * 10_000}, "tiers"),
+        ({"model": "package", "size": "0", "package_amount": "5"}, "size"),
+        ({"model": "per_unit", "unit_amount": "1", "minimum_minor": 9, "maximum_minor": 5},
+         "minimum_minor"),
+        ({"model": "percentage"}, "model"),
+    ):  # fmt: skip
+        body = {"code": "t", "name": "T", "product_id": product["id"], "prices": [base | model]}
+        refused = await shop.post("/v1/plans", body, expect=422)
+        told = json.dumps(refused)
+        assert refused["code"] in {"invalid_request", "invalid_price"}, told
+        assert said in told, told
+    assert (await shop.get("/v1/plans"))["data"] == []

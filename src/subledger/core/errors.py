@@ -111,3 +111,11 @@ class InvalidCredit(CoreError):
     ) -> None:
         super().__init__(detail, pointer=pointer, fix=fix)
         self.left_minor = left_minor
+
+
+class InvalidProration(CoreError):
+    code = "invalid_proration"
+
+
+class InvalidSequence(CoreError):
+    code = "invalid_date_sequence"

@@ -26,6 +26,7 @@ from subledger.core.calendar import Period, boundary
 from subledger.core.difference import ENGINE_VERSION, difference
 from subledger.core.money import check_amount, round_half_up
 from subledger.core.pricing import exact_text, price
+from subledger.core.proration import Share
 from subledger.core.timeline import Draft, Item, Line, Timeline
 
 
@@ -169,12 +170,10 @@ def _intended(timeline: Timeline, whole: Period, used: dict[str, int]) -> list[L
     segments = _segments(timeline, whole)
     if not segments:
         return []
-    shares: list[Fraction | None] = [
-        None if part == whole else _fraction(timeline, part, whole) for _, part in segments
-    ]
+    shares = [None if part == whole else _share(timeline, part, whole) for _, part in segments]
     priced = [price(item.model, item.quantity) for item, _ in segments]
     exact = [
-        each.amount if share is None else each.amount * share
+        each.amount if share is None else each.amount * share.fraction
         for each, share in zip(priced, shares, strict=True)
     ]
     gross = [check_amount(round_half_up(each)) for each in exact]
@@ -197,7 +196,7 @@ def _intended(timeline: Timeline, whole: Period, used: dict[str, int]) -> list[L
                     for step in priced[n].steps
                 ],
                 "exact": exact_text(exact[n]),
-                "fraction": "1" if shares[n] is None else exact_text(shares[n] or 0),
+                **_shared(shares[n]),
                 "rounding": "half_up",
                 "residue": exact_text(Fraction(exact[n]) - gross[n])
                 if isinstance(exact[n], Fraction)
@@ -249,15 +248,25 @@ def _slices(timeline: Timeline, whole: Period) -> list[tuple[Period, Fraction]]:
     found = [Period(start, end) for start, end in pairwise(moments)]
     if len(found) == 1:
         return [(found[0], Fraction(1))]
-    covered = _fraction(timeline, Period(first, whole.end_at), whole)
+    covered = _share(timeline, Period(first, whole.end_at), whole).fraction
     return [
-        (each, Fraction(_fraction(timeline, each, whole), covered) if covered else Fraction(0))
+        (
+            each,
+            Fraction(_share(timeline, each, whole).fraction, covered) if covered else Fraction(0),
+        )
         for each in found
     ]
 
 
-def _fraction(timeline: Timeline, part: Period, whole: Period) -> Fraction:
-    return proration.fraction(part, whole, timeline.proration, timeline.anchor.timezone)
+def _share(timeline: Timeline, part: Period, whole: Period) -> Share:
+    return proration.share(part, whole, timeline.proration, timeline.anchor.timezone)
+
+
+def _shared(share: Share | None) -> dict[str, Any]:
+    """What the derivation says of the part of the period that a line covers."""
+    if share is None:
+        return {"fraction": "1"}
+    return {"fraction": exact_text(share.fraction), "proration": share.derivation}
 
 
 _NO_TAX = Decimal(0)

@@ -119,6 +119,8 @@ class _Teller:
         if row.kind == "credit":
             told.append("   " + self._say("takes back what an earlier invoice charged"))
         told += ["   " + self._step(step) for step in derivation["steps"]]
+        if "proration" in derivation:
+            told.append("   " + self._proration(derivation["proration"]))
         if derivation["residue"] != "0":
             told.append(
                 "   "
@@ -147,6 +149,12 @@ class _Teller:
             unit=self._amount(step["unit_amount"]),
             amount=self._amount(step["amount"]),
         )
+
+    def _proration(self, share: Mapping[str, Any]) -> str:
+        if share["unit"] == "day":
+            said = self._say("for {part} of the {whole} days of the period")
+            return said.format(part=share["part"], whole=share["whole"])
+        return self._say("for {fraction} of the period").format(fraction=share["fraction"])
 
     def _discount(self, step: Mapping[str, Any]) -> str:
         name = self._explained.discount_names.get(step["discount_id"], "")

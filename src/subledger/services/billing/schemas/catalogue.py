@@ -123,6 +123,12 @@ class Interval(Strict):
     count: Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT)] = 1
 
 
+def _unit_amount(value: Decimal) -> Decimal:
+    pricing.PerUnit(value)
+    return value
+
+
+UnitAmount = Annotated[ExactDecimal, AfterValidator(_unit_amount)]
 Model = Literal["flat", "per_unit", "graduated", "volume", "stairstep", "package"]
 MOST_TIERS = 100
 
@@ -148,7 +154,7 @@ class PriceTier(Strict):
     and so much at once for being reached."""
 
     up_to: ExactDecimal | None = None
-    unit_amount: ExactDecimal = Decimal(0)
+    unit_amount: UnitAmount = Decimal(0)
     flat_minor: PriceAmountMinor = 0
 
 
@@ -159,13 +165,13 @@ class PriceTerms(Strict):
     Unit and package amounts are decimal texts of minor units."""
 
     amount_minor: PriceAmountMinor | None = None
-    unit_amount: ExactDecimal | None = None
+    unit_amount: UnitAmount | None = None
     tiers: Annotated[list[PriceTier], Field(max_length=MOST_TIERS)] | None = None
     charge_zero: bool | None = Field(
         None, description="False: a quantity of zero does not pay the first tier's flat part."
     )
     size: ExactDecimal | None = Field(None, description="Units in a package.")
-    package_amount: ExactDecimal | None = None
+    package_amount: UnitAmount | None = None
     free_units: ExactDecimal | None = Field(None, description="Units before the first package.")
     started: Literal["up", "down"] | None = Field(
         None, description="Whether a started package counts whole (`up`, by default) or not."
