@@ -263,7 +263,8 @@ def _derivation(
     net: Prorated,
 ) -> dict[str, Any]:
     """gross = full_gross × fraction, net = full_net × fraction, each rounded once; ``exact`` and
-    ``residue`` (exact less rounded) are the net's. A credit has these amounts with a minus."""
+    ``residue`` (exact less rounded) are the net's. A credit has these amounts with a minus; with
+    ``cap_minor`` its net is that cap, and its gross smaller by as much."""
     return {
         "full_gross": exact_text(full_gross),
         "full_net": exact_text(full_net),
