@@ -389,6 +389,18 @@ def test_parts_tile_the_run(start, length, day, interval, mode, zone):
     assert all(each.fraction == 1 for each in run if each.kind is PartKind.WHOLE)
 
 
+def test_a_period_counted_back_reaches_its_stub_across_a_clock_change():
+    # 02:30 on the 29th; on 29 March that is 03:30, and a month back from there is after 02:45.
+    zone = "Europe/Berlin"
+    anchor = Anchor(at("2026-01-29T02:30", zone), zone)
+    start = at("2026-02-28T02:45", zone)
+    run = parts(
+        start, None, anchor=anchor, interval=MONTH, horizon_at=start,
+        mode=ByTime(denominator=Denominator.COUNTED_BACK),
+    )  # fmt: skip
+    assert [each.whole.start_at for each in run] == [start]
+
+
 # Changes
 
 
@@ -436,6 +448,21 @@ def test_a_credit_is_capped(paid, credited, expected):
     billed = Billed("basic", FEBRUARY, 1000, credited_minor=credited, paid_minor=paid)
     change = change_lines(at("2026-02-02"), [billed], [], timezone="UTC")
     assert change.net_minor == expected
+
+
+def test_two_changes_give_back_no_more_than_was_paid():
+    billed = Billed("basic", FEBRUARY, 1000, paid_minor=600)
+    first = change_lines(at("2026-02-15"), [billed], [], timezone="UTC")
+    assert first.standing[0].paid_minor == 100
+    backdated = change_lines(at("2026-02-08"), first.standing, [], timezone="UTC")
+    assert [first.net_minor, backdated.net_minor] == [-500, -100]
+    assert backdated.lines[0].derivation["cap_minor"] == 100
+
+
+def test_nothing_stands_for_no_time_even_if_its_credit_was_capped():
+    billed = Billed("basic", FEBRUARY, 1000, paid_minor=0)
+    change = change_lines(FEBRUARY.start_at, [billed], [], timezone="UTC")
+    assert (change.lines, change.standing) == ((), ())
 
 
 def test_cap_credit_is_never_negative():
