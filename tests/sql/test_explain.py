@@ -44,8 +44,6 @@ UNREACHED = {
     r"SELECT CAST\(sum\(position\) AS bigint\)": "a gauge over the log's 16 heads",
     r"SELECT count\(\*\) AS n FROM eventlog\.events": "the demo counts its events at the end",
     r"SELECT 1 AS one$": "the readiness of a service without a schema",
-    r"SELECT a\.tenant_id, a\.id, a\.currency": "accounts that are not locked yet; every consumer"
-    " and request locks them first: by key",
     r"SELECT tenant_id FROM identity\.tenants WHERE tenant_id > :after": "subledger invariants and"
     " serve page through all tenants by primary key, as the finder of tenants",
     r"UPDATE billing\.subscriptions AS t SET parked_reason": "a renewal that cannot be computed: by"

@@ -32,6 +32,7 @@ async def live(shop: Shop, word: str, *, month: int) -> None:
     for subscription, when in ((leaving[1], "period_end"), (staying[1], "period_end")):
         await shop.post(f"/v1/subscriptions/{subscription}/cancel", {"when": when}, expect=200)
     await shop.post(f"/v1/subscriptions/{staying[1]}/undo-cancel", expect=200)
+    await _changes(shop, word, plan)
     await _pages(shop, word, plan)
     await _refused(shop, word, plan)
     await shop.card(late[0], "insufficient_funds:3")
@@ -104,6 +105,24 @@ async def _buyer(shop: Shop, name: str, plan: str) -> tuple[str, str]:
     assert again["id"] == bought["id"]
     await shop.pump.quiet()
     return customer, str(bought["id"])
+
+
+async def _changes(shop: Shop, word: str, plan: str) -> None:
+    """More and fewer, now, on the next invoice, later, forgotten; another interval."""
+    _, subscription = await _buyer(shop, f"{word}-changing", plan)
+    path = f"/v1/subscriptions/{subscription}"
+    yearly = await shop.plan(f"{word}-yearly", amounts={"EUR": 9999}, unit="year")
+    other = await shop.plan(f"{word}-other", amounts={"EUR": 1999})
+    await shop.post(f"{path}/preview-change", {"plan_id": other}, expect=200)
+    await shop.post(f"{path}/change", {"plan_id": other}, expect=200)
+    await shop.post(f"{path}/change", {"quantity": "2", "settle": "next_invoice"}, expect=200)
+    await shop.get(f"{path}/upcoming-invoice")
+    await shop.post(f"{path}/change", {"plan_id": plan, "at": "period_end"}, expect=200)
+    await shop.post(f"{path}/undo-change", expect=200)
+    await shop.post(f"{path}/change", {"plan_id": plan, "at": "period_end"}, expect=200)
+    _, second = await _buyer(shop, f"{word}-restarting", plan)
+    await shop.post(f"/v1/subscriptions/{second}/change", {"plan_id": yearly}, expect=200)
+    await shop.pump.quiet()
 
 
 async def _catalogue(shop: Shop, word: str, plan: str) -> None:

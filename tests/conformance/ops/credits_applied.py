@@ -30,10 +30,11 @@ from subledger.core.credit_notes import (
 )
 from subledger.core.credits import Kind, Source, apply
 from subledger.core.errors import InvalidCredit
-from subledger.core.invoicing import Item, Timeline, draft
+from subledger.core.invoicing import draft
 from subledger.core.pricing import Flat
 from subledger.core.recognition import recognized_minor
 from subledger.core.settlement import Paid, carried
+from subledger.core.timeline import Item, Phase, Timeline
 from tests.conformance.case import Answer, Case, Operation, Unsupported
 from tests.conformance.ops.credits_common import (
     NOW,
@@ -235,7 +236,7 @@ def _cancel_unpaid(case: Case) -> Answer:
 def _void_invoice(case: Case) -> Answer:
     """A void invoice's lines are not among the billed ones."""
     item = Item("plan", Flat(case.given["invoice_minor"]), Decimal(1))
-    timeline = Timeline(Anchor(NOW, "UTC"), Interval(Unit.MONTH), "EUR", (item,))
+    timeline = Timeline(Anchor(NOW, "UTC"), Interval(Unit.MONTH), "EUR", (Phase(NOW, (item,)),))
     again = draft(timeline, first_period=0, horizon_at=NOW, billed=())
     return {"next_run": {"invoice_minor": again.total_minor}}
 
