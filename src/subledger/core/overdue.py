@@ -127,7 +127,7 @@ def _check_thresholds(thresholds: Sequence[Money], pointer: str) -> None:
 @dataclass(frozen=True, slots=True)
 class Overdue:
     """States from the mildest to the severest, and how they are left. Raises InvalidPolicy for
-    more than 20 states, a name given twice, or levels that do not grow."""
+    more than 20 states, a name given twice, or a state that follows one that cancels."""
 
     states: tuple[State, ...]
     leaves: Leaves = Leaves.WHEN_BELOW
@@ -140,16 +140,13 @@ class Overdue:
             "/states",
             "Leave out what does not differ.",
         )
-        ranks = [_LEVELS.index(each.level) for each in self.states]
+        cancels = [each.level is Level.CANCELLED for each in self.states]
         check_policy(
-            ranks == sorted(ranks),
-            "the states go from the mildest to the severest",
+            cancels == sorted(cancels),
+            "nothing follows a state that cancels but another that does",
             "/states",
-            "Put warnings first, then blocks, then what cancels.",
+            "Put the states that cancel last.",
         )
-
-
-_LEVELS = (Level.WARNING, Level.BLOCKED, Level.CANCELLED)
 
 
 def state_on(
