@@ -285,6 +285,12 @@ def test_what_is_closed_or_ended_is_left_alone():
     assert decide(strict, Standing("void"), failed, at=later) == Final(FinalAction.CANCEL, later)
 
 
+def test_an_invoice_has_a_state_of_its_machine():
+    with pytest.raises(InvalidPolicy) as refused:
+        Standing("draft")
+    assert refused.value.pointer == "/invoice"
+
+
 def test_the_subscription_follows():
     final = Final(FinalAction.CANCEL, NOW + DAY)
     assert subscription_after("active", Retry(NOW, 1), at=NOW) == "past_due"

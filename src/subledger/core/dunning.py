@@ -378,11 +378,20 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """An invoice and its subscription as they are now, by the machines of ``states``."""
+    """An invoice and its subscription as they are now, by the machines of ``states``. Raises
+    InvalidPolicy for an invoice's state that is none."""
 
     invoice: str = "open"
     owed: Owed = Owed.RENEWAL
     subscription: str | None = None
+
+    def __post_init__(self) -> None:
+        check_policy(
+            self.invoice == "open" or self.invoice in _CLOSED,
+            f"an invoice in dunning is never {self.invoice}",
+            "/invoice",
+            "Give open, paid, void or uncollectible.",
+        )
 
 
 _CLOSED: Mapping[str, str] = MappingProxyType(

@@ -183,7 +183,12 @@ def after_failures(case: Case) -> Answer:
     attempts: list[Failure | Success] = [Success(NOW - DAY)] * given.get("succeeded", 0)
     wanted = given.get("failures", given.get("failed", 0)) + ("plus" in given)
     planned = (NOW, *plan_ahead(POLAR.renewal, NOW))
-    attempts += [Failure(planned[min(n, len(planned) - 1)], Decline.SOFT) for n in range(wanted)]
+    moments = [planned[min(n, len(planned) - 1)] for n in range(wanted)]
+    codes = [None] * (wanted - 1) + [given.get("decline")]
+    attempts += [
+        Failure(moment, Decline.SOFT, code=code)
+        for moment, code in zip(moments, codes, strict=True)
+    ]
     return _decided(case, Standing(subscription="active"), attempts)
 
 
@@ -199,7 +204,8 @@ def order(case: Case) -> Answer:
     if told == "without subscription":
         standing = Standing(owed=Owed.ONE_OFF)
     else:
-        standing = Standing(invoice=told, subscription="past_due")
+        closed = {"refunded": "paid"}.get(told, told)
+        standing = Standing(invoice=closed, subscription="past_due")
     return _decided(case, standing, [Failure(NOW, Decline.SOFT)])
 
 
@@ -210,7 +216,10 @@ def ended(case: Case) -> Answer:
 
 
 def succeeded(case: Case) -> Answer:
-    """The retry brings the money: invoice and subscription step by it."""
+    """The retry brings the money, and invoice and subscription step by it; or it fails."""
+    if "retry fails" in case.given["event"]:
+        again = [Failure(each, Decline.SOFT) for each in (NOW, *plan_ahead(POLAR.renewal, NOW)[:1])]
+        return _decided(case, Standing(subscription="past_due"), again)
     if "retry succeeds" not in case.given["event"]:
         raise Unsupported(f"no event is called {case.given['event']}")
     standing = Standing(step(INVOICE, "open", "paid"), subscription=_paid("past_due"))
