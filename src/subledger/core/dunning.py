@@ -1,18 +1,36 @@
-"""Dunning as data: when a failed payment is tried again, and what happens in the end."""
+"""Dunning as data: when a failed payment is tried again, and what happens in the end.
+
+Delays after each failure or after the first, hard declines, the final action, and a rule of its own
+for what is no renewal. ``overdue`` has the tracks beside it that look at a whole account. Where
+billing systems differ (tests/conformance/cases/README.md), each way is an option.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 
+from subledger.core.calendar import anchor_on, parse_zone, utc
 from subledger.core.errors import InvalidPolicy
+from subledger.core.local_days import day_in_month
+from subledger.core.states import SUBSCRIPTION, can, step
 
 MAX_RETRIES = 20
 MAX_DELAY = timedelta(days=90)
 NOT_COUNTED_DELAY = timedelta(hours=6)
 MAX_NOT_COUNTED = 20
+MAX_SPAN = timedelta(days=365)
+MAX_CODES = 200
+_DAY = timedelta(days=1)
+
+
+def check_policy(holds: bool, detail: str, pointer: str, fix: str) -> None:
+    """Raises InvalidPolicy with these texts unless ``holds``."""
+    if not holds:
+        raise InvalidPolicy(detail, pointer=pointer, fix=fix)
 
 
 class Decline(StrEnum):
@@ -26,32 +44,179 @@ class Decline(StrEnum):
 
 
 class FinalAction(StrEnum):
-    """The policy's last step."""
+    """The policy's last step. ``none`` leaves the invoice open and its subscription past due."""
 
     CANCEL = "cancel"
     UNCOLLECTIBLE = "uncollectible"
+    PAUSE = "pause"
+    NONE = "none"
+
+
+class Since(StrEnum):
+    """From which failure a delay is counted."""
+
+    FAILURE_BEFORE = "failure_before"
+    FIRST_FAILURE = "first_failure"
+
+
+class FinalAt(StrEnum):
+    """When the final action is taken once no retry follows."""
+
+    AT_ONCE = "at_once"
+    DEADLINE = "deadline"
+
+
+HARD_CODES = frozenset(
+    {
+        *("lost_card", "stolen_card", "pickup_card", "fraudulent", "incorrect_number"),
+        *("invalid_account", "account_closed", "revocation_of_authorization"),
+        *("revocation_of_all_authorizations", "transaction_not_allowed"),
+    }
+)
+"""Codes of the card networks after which the same means of payment is refused again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preferred:
+    """When in the payer's zone a retry is made: at an hour (0 to 23), on some ISO weekdays (1 is
+    Monday) or days of the month (31 is the last). Empty means any. Raises InvalidPolicy."""
+
+    hour: int | None = None
+    weekdays: tuple[int, ...] = ()
+    month_days: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_policy(
+            self.hour is None or 0 <= self.hour <= 23,
+            "an hour lies between 0 and 23",
+            "/preferred/hour",
+            "Give a whole hour of the payer's clock.",
+        )
+        check_policy(
+            len(self.weekdays) <= 7 and all(1 <= each <= 7 for each in self.weekdays),
+            "a weekday lies between 1 (Monday) and 7",
+            "/preferred/weekdays",
+            "Give ISO weekdays.",
+        )
+        check_policy(
+            len(self.month_days) <= 31 and all(1 <= each <= 31 for each in self.month_days),
+            "a day of the month lies between 1 and 31",
+            "/preferred/month_days",
+            "Give days of the month; 31 is the last day of every month.",
+        )
+        check_policy(
+            not (self.weekdays and self.month_days),
+            "weekdays and days of the month exclude each other",
+            "/preferred",
+            "Give one of them, since both together may leave no day for months.",
+        )
+
+    def on(self, day: date) -> bool:
+        """Whether it is one of the days."""
+        if self.weekdays:
+            return day.isoweekday() in self.weekdays
+        return not self.month_days or any(day_in_month(day, n) == day for n in self.month_days)
+
+
+def preferred_moment(at: datetime, wish: Preferred, timezone: str) -> datetime:
+    """The first moment from ``at`` on that the wish allows: at most a month later. Without an hour
+    the local time is kept; a local time that a clock change skips is taken as calendar does."""
+    if wish == _ANY:
+        return at
+    wall = utc(at).astimezone(parse_zone(timezone)).replace(tzinfo=None, fold=0)
+    if wish.hour is None and wish.on(wall.date()):
+        return at
+    if wish.hour is not None:
+        wall = wall.replace(hour=wish.hour, minute=0, second=0, microsecond=0)
+    for ahead in range(64):
+        if wish.on(wall.date() + ahead * _DAY):
+            found = anchor_on(wall + ahead * _DAY, timezone).at
+            if found >= at:
+                return found
+    raise AssertionError("every month has each wished day")
+
+
+_ANY = Preferred()
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Delays, each counted from the failure before; then the final action.
+    """Delays, each counted from the failure before (or all from the first); then the final action.
 
-    Raises InvalidPolicy for more than 20 delays, or one outside (0, 90 days].
+    ``max_retries`` cuts the list, or goes on with its last delay where the list is shorter.
+    ``max_span`` is the longest time from the first failure to a retry. A hard decline (by its kind
+    or by one of ``hard_codes``) ends the retries if ``hard_decline_stops``. ``final_at`` says
+    whether the final action then waits for the deadline: the end of ``max_span`` or, without one,
+    the end of all delays. ``preferred`` and a provider's wish only ever postpone.
+
+    Raises InvalidPolicy for more than 20 retries, a delay outside (0, 90 days], a span outside
+    (0, 365 days], delays from the first failure that do not grow, or more than 200 codes.
     """
 
     delays: tuple[timedelta, ...]
     final: FinalAction
     hard_decline_stops: bool = True
+    since: Since = Since.FAILURE_BEFORE
+    max_retries: int | None = None
+    max_span: timedelta | None = None
+    final_at: FinalAt = FinalAt.AT_ONCE
+    preferred: Preferred = _ANY
+    hard_codes: frozenset[str] = HARD_CODES
 
     def __post_init__(self) -> None:
-        if len(self.delays) > MAX_RETRIES or not all(
-            timedelta(0) < each <= MAX_DELAY for each in self.delays
-        ):
-            raise InvalidPolicy(
-                "a policy has at most 20 delays, each above zero and at most 90 days",
-                pointer="/delays_s",
-                fix="Use, for example, 1, 3, 5 and 7 days.",
-            )
+        check_policy(
+            len(self.delays) <= MAX_RETRIES
+            and all(timedelta(0) < each <= MAX_DELAY for each in self.delays),
+            "a policy has at most 20 delays, each above zero and at most 90 days",
+            "/delays_s",
+            "Use, for example, 1, 3, 5 and 7 days.",
+        )
+        check_policy(
+            self.since is Since.FAILURE_BEFORE
+            or all(a < b for a, b in zip(self.delays, self.delays[1:], strict=False)),
+            "delays from the first failure grow",
+            "/delays_s",
+            "Use, for example, 1, 4, 9 and 16 days.",
+        )
+        most = len(self.delays) if self.since is Since.FIRST_FAILURE else MAX_RETRIES
+        check_policy(
+            self.max_retries is None or 0 <= self.max_retries <= (most if self.delays else 0),
+            "a policy retries at most 20 times, and only after a delay it can tell",
+            "/max_retries",
+            "Give fewer, or more delays.",
+        )
+        check_policy(
+            self.max_span is None or timedelta(0) < self.max_span <= MAX_SPAN,
+            "the longest time to the last retry lies above zero and at most at 365 days",
+            "/max_span_s",
+            "Use, for example, 30 days.",
+        )
+        check_policy(
+            len(self.hard_codes) <= MAX_CODES,
+            "a policy names at most 200 codes",
+            "/hard_codes",
+            "Keep those after which the bank never says yes.",
+        )
+
+    @property
+    def retries(self) -> int:
+        """How many retries follow the first failure at most."""
+        return len(self.delays) if self.max_retries is None else self.max_retries
+
+    def deadline(self, first_failure_at: datetime) -> datetime:
+        """The end of the longest span or, without one, of all delays."""
+        if self.max_span is not None:
+            return first_failure_at + self.max_span
+        used = self.delays[: self.retries]
+        if self.since is Since.FIRST_FAILURE:
+            return first_failure_at + max(used, default=timedelta(0))
+        beyond = self.retries - len(used)
+        whole = sum(used, timedelta(0))
+        return first_failure_at + whole + (beyond * used[-1] if beyond else timedelta(0))
+
+    def is_hard(self, failure: Failure) -> bool:
+        """Whether the bank will say no again."""
+        return failure.decline is Decline.HARD or failure.code in self.hard_codes
 
 
 DEFAULT = Policy(
@@ -61,11 +226,20 @@ DEFAULT = Policy(
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One failed attempt. ``counted`` is false if it never reached the bank."""
+    """One failed attempt. ``counted`` is false if it never reached the bank; ``code`` is the
+    bank's own reason, where it is known."""
 
     at: datetime
     decline: Decline
     counted: bool = True
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """One attempt that brought money, perhaps not all; it uses up no delay."""
+
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,45 +258,194 @@ class Final:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """Nothing follows; ``reason`` is paid, void, given_up, ended or no_failure."""
+
+    reason: str
+
+
 def next_step(
-    policy: Policy, failures: Sequence[Failure], *, retry_not_before: datetime | None = None
+    policy: Policy,
+    failures: Sequence[Failure],
+    *,
+    retry_not_before: datetime | None = None,
+    timezone: str = "UTC",
 ) -> Retry | Final:
     """What follows the failures so far (in order, at least one).
 
     The n-th counted failure is followed by the n-th delay; when delays are used up, or after a
-    hard decline if the policy says so, the final action follows at once. A failure that did not
-    reach the bank uses up no delay: it is tried again after six hours, at most 20 times in all.
+    hard decline if the policy says so, the final action follows. A failure that did not reach the
+    bank uses up no delay: it is tried again after six hours, at most 20 times in all.
     ``retry_not_before`` (the provider's wish) only ever postpones a retry, and by no more than
     90 days after the failure, since a wish for the far future would leave the debt hanging.
+    ``timezone`` is the payer's, for the policy's preferred hour and days. A retry that would come
+    after the policy's longest span is not made.
     """
     assert failures, "nothing failed"
     last = failures[-1]
-    number = len(failures)
+    counted = sum(each.counted for each in failures)
+    at = _retry_at(policy, failures, counted)
+    if at is None:
+        return _final(policy, failures)
+    if retry_not_before is not None:
+        at = max(at, min(retry_not_before, last.at + MAX_DELAY))
+    if last.counted:
+        at = preferred_moment(at, policy.preferred, timezone)
+    if policy.max_span is not None and at > failures[0].at + policy.max_span:
+        return _final(policy, failures)
+    return Retry(at, len(failures))
+
+
+def _retry_at(policy: Policy, failures: Sequence[Failure], counted: int) -> datetime | None:
+    """The moment before any wish; None if no retry follows."""
+    last = failures[-1]
     if not last.counted:
-        if number - _counted(failures) > MAX_NOT_COUNTED:
-            return Final(policy.final, last.at)
-        return Retry(_postponed(last.at, NOT_COUNTED_DELAY, retry_not_before), number)
-    if policy.hard_decline_stops and last.decline is Decline.HARD:
-        return Final(policy.final, last.at)
-    counted = _counted(failures)
-    if counted > len(policy.delays):
-        return Final(policy.final, last.at)
-    return Retry(_postponed(last.at, policy.delays[counted - 1], retry_not_before), number)
+        if len(failures) - counted > MAX_NOT_COUNTED:
+            return None
+        return last.at + NOT_COUNTED_DELAY
+    if counted > policy.retries or (policy.hard_decline_stops and policy.is_hard(last)):
+        return None
+    if policy.since is Since.FAILURE_BEFORE:
+        return last.at + policy.delays[min(counted, len(policy.delays)) - 1]
+    # A moment that a late failure has overtaken is passed over, not made up for.
+    planned = (failures[0].at + each for each in policy.delays[counted - 1 : policy.retries])
+    return next((each for each in planned if each > last.at), None)
 
 
-def _counted(failures: Sequence[Failure]) -> int:
-    return sum(each.counted for each in failures)
+def _final(policy: Policy, failures: Sequence[Failure]) -> Final:
+    last = failures[-1].at
+    if policy.final_at is FinalAt.AT_ONCE:
+        return Final(policy.final, last)
+    return Final(policy.final, max(last, policy.deadline(failures[0].at)))
 
 
-def _postponed(failed_at: datetime, delay: timedelta, earliest: datetime | None) -> datetime:
-    at = failed_at + delay
-    return at if earliest is None else max(at, min(earliest, failed_at + MAX_DELAY))
+def plan_ahead(
+    policy: Policy,
+    first_failure_at: datetime,
+    *,
+    timezone: str = "UTC",
+    paid_at: datetime | None = None,
+) -> tuple[datetime, ...]:
+    """The moments of all retries if each fails softly at its moment; only those before
+    ``paid_at``, since paying ends them."""
+    failures = [Failure(first_failure_at, Decline.SOFT)]
+    while isinstance(step := next_step(policy, failures, timezone=timezone), Retry):
+        if paid_at is not None and step.at >= paid_at:
+            break
+        failures.append(Failure(step.at, Decline.SOFT))
+    return tuple(each.at for each in failures[1:])
 
 
-def plan_ahead(policy: Policy, first_failure_at: datetime) -> tuple[datetime, ...]:
-    """The moments of all retries if each fails softly at its moment."""
-    moments, at = [], first_failure_at
-    for delay in policy.delays:
-        at = at + delay
-        moments.append(at)
-    return tuple(moments)
+class Owed(StrEnum):
+    """What an invoice asks money for."""
+
+    RENEWAL = "renewal"
+    OVERAGE = "overage"
+    ONE_OFF = "one_off"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """A policy for each kind of invoice.
+
+    Usage beyond the plan and one-off sales never cancel or pause a subscription. ``voided`` is
+    what becomes of a subscription whose invoice in dunning is voided; ``after_end`` whether an
+    invoice is still collected once its subscription has ended. Raises InvalidPolicy.
+    """
+
+    renewal: Policy = DEFAULT
+    overage: Policy = Policy(DEFAULT.delays, FinalAction.UNCOLLECTIBLE)
+    one_off: Policy = Policy((), FinalAction.NONE)
+    voided: FinalAction = FinalAction.NONE
+    after_end: bool = False
+
+    def __post_init__(self) -> None:
+        for name in (Owed.OVERAGE, Owed.ONE_OFF):
+            check_policy(
+                self.policy(name).final in {FinalAction.UNCOLLECTIBLE, FinalAction.NONE},
+                "only a renewal cancels or pauses the subscription",
+                f"/{name}/final_action",
+                "Use uncollectible or none.",
+            )
+
+    def policy(self, owed: Owed) -> Policy:
+        """The policy of such an invoice."""
+        if owed is Owed.RENEWAL:
+            return self.renewal
+        return self.overage if owed is Owed.OVERAGE else self.one_off
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An invoice and its subscription as they are now, by the machines of ``states``. Raises
+    InvalidPolicy for an invoice's state that is none."""
+
+    invoice: str = "open"
+    owed: Owed = Owed.RENEWAL
+    subscription: str | None = None
+
+    def __post_init__(self) -> None:
+        check_policy(
+            self.invoice == "open" or self.invoice in _CLOSED,
+            f"an invoice in dunning is never {self.invoice}",
+            "/invoice",
+            "Give open, paid, void or uncollectible.",
+        )
+
+
+_CLOSED: Mapping[str, str] = MappingProxyType(
+    {"paid": "paid", "void": "void", "uncollectible": "given_up"}
+)
+
+
+def decide(
+    rules: Rules,
+    standing: Standing,
+    attempts: Sequence[Failure | Success],
+    *,
+    at: datetime,
+    retry_not_before: datetime | None = None,
+    timezone: str = "UTC",
+) -> Retry | Final | Nothing:
+    """What follows the attempts so far (in order), given what has become of invoice and
+    subscription by ``at``. Attempts that brought money count for nothing; a failure told after the
+    invoice was paid, void or given up changes nothing."""
+    if standing.invoice == "void" and rules.voided is not FinalAction.NONE:
+        return Final(rules.voided, at)
+    if standing.invoice in _CLOSED:
+        return Nothing(_CLOSED[standing.invoice])
+    if not rules.after_end and standing.subscription in {"canceled", "incomplete_expired"}:
+        return Nothing("ended")
+    failures = [each for each in attempts if isinstance(each, Failure)]
+    if not failures:
+        return Nothing("no_failure")
+    return next_step(
+        rules.policy(standing.owed),
+        failures,
+        retry_not_before=retry_not_before,
+        timezone=timezone,
+    )
+
+
+_TRIGGERS: Mapping[FinalAction, str] = MappingProxyType(
+    {FinalAction.CANCEL: "canceled", FinalAction.UNCOLLECTIBLE: "written_off"}
+)
+
+
+def subscription_after(
+    subscription: str, decision: Retry | Final | Nothing, *, at: datetime
+) -> str:
+    """The subscription's state at ``at``: past due while a retry or the final action is awaited
+    (and after ``none`` or ``pause``, which is the caller's to make), then what the final action
+    says. A state that the machine does not leave by it stays."""
+    if isinstance(decision, Nothing):
+        return subscription
+    after = _stepped(subscription, "payment_failed")
+    if isinstance(decision, Retry) or decision.at > at or decision.action not in _TRIGGERS:
+        return after
+    return _stepped(after, _TRIGGERS[decision.action])
+
+
+def _stepped(state: str, trigger: str) -> str:
+    return step(SUBSCRIPTION, state, trigger) if can(SUBSCRIPTION, state, trigger) else state

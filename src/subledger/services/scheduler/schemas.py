@@ -54,7 +54,7 @@ class DunningPolicy(Strict):
     def of(cls, policy: Policy) -> DunningPolicy:
         return cls(
             delays_s=[int(each.total_seconds()) for each in policy.delays],
-            final_action=policy.final.value,
+            final_action="cancel" if policy.final is FinalAction.CANCEL else "uncollectible",
             hard_decline_stops=policy.hard_decline_stops,
         )
 
