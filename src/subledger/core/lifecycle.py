@@ -1,4 +1,4 @@
-"""What happens to a subscription: it starts, is tried, changes, pauses, ends; and when it is billed.
+"""What happens to a subscription (trial, change, pause, end), and what of it is due when.
 
 A change is a new phase of its timeline, a pause one without items. What is due at a moment is the
 ``draft`` of the phases that have begun by then, so that nobody is billed for a trial's end or a
