@@ -170,11 +170,23 @@ def _end(timeline: Timeline) -> datetime | None:
     return None if timeline.ended_at is None else max(timeline.ended_at, start_at)
 
 
+class ChangesBilled(StrEnum):
+    """When what a change gives back and charges is billed: at once, or with the next invoice that
+    is due anyway (the better default for what only gives back)."""
+
+    NOW = "now"
+    NEXT_INVOICE = "next_invoice"
+
+
 def next_due_at(
-    timeline: Timeline, after: datetime, billing: Billed = Billed.ADVANCE
+    timeline: Timeline,
+    after: datetime,
+    billing: Billed = Billed.ADVANCE,
+    changes: ChangesBilled = ChangesBilled.NOW,
 ) -> datetime | None:
     """The first moment later than ``after`` at which ``due`` may find something: a period's start
-    (in arrears its end), a phase that begins, the end. None once it has ended."""
+    (in arrears its end), the end, and a phase that begins unless changes wait for the next
+    invoice. None once it has ended."""
     start_at, end_at = timeline.phases[0].from_at, _end(timeline)
     if after < start_at:
         if billing is Billed.ADVANCE:
@@ -182,10 +194,19 @@ def next_due_at(
         after = start_at
     if end_at is not None and end_at <= after:
         return None
-    moments = [each.from_at for each in timeline.phases if each.from_at > after]
-    moments.append(next_boundary(timeline.anchor, timeline.interval, after))
+    moments = [next_boundary(timeline.anchor, timeline.interval, after)]
+    if changes is ChangesBilled.NOW:
+        moments += [each.from_at for each in timeline.phases if each.from_at > after]
     found = min(moments)
     return found if end_at is None else min(found, end_at)
+
+
+def is_issued(
+    found: Draft, timeline: Timeline, at: datetime, *, final_statement: bool = False
+) -> bool:
+    """Whether what is due at ``at`` makes an invoice: if it has lines. With ``final_statement``
+    (Lago) an empty one closes a subscription on its end."""
+    return bool(found.lines) or (final_statement and at == timeline.ended_at)
 
 
 @dataclass(frozen=True, slots=True)
