@@ -16,7 +16,7 @@ from subledger.core.errors import CoreError
 from tests.conformance.case import Case, Operation, Unsupported, differences, read
 
 CASES = Path(__file__).with_name("cases")
-DEVIATIONS = Path(__file__).with_name("deviations.d")
+DEVIATIONS = Path(__file__).with_name("deviations.yaml")
 
 
 @dataclass
@@ -84,9 +84,7 @@ def _operations(area: str) -> Mapping[str, Operation]:
 
 def deviations() -> dict[str, str]:
     """Case id → the convention chosen instead and why."""
-    groups: list[dict[str, Any]] = [
-        group
-        for path in sorted(DEVIATIONS.glob("*.yaml"))
-        for group in (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).values()
-    ]
-    return {case: " ".join(group["why"].split()) for group in groups for case in group["cases"]}
+    groups: dict[str, dict[str, Any]] = yaml.safe_load(DEVIATIONS.read_text(encoding="utf-8"))
+    return {
+        case: " ".join(each["why"].split()) for each in groups.values() for case in each["cases"]
+    }
