@@ -92,7 +92,8 @@ class Invoice:
     arrears: tuple[Line, ...]
     usage: tuple[int, ...]
     true_up_minor: int
-    fee_tax: Mapping[str, int]
+    tax_minor: int
+    total_minor: int
     credit_notes_minor: tuple[int, ...]
 
     def lines(self, kind: str) -> list[Line]:
@@ -107,6 +108,7 @@ class Account:
     tax_percent: Decimal = Decimal(0)
     usage: list[tuple[datetime, int]] = field(default_factory=list)
     minimum_minor: int = 0
+    credit_notes: bool = False
     final_statement: bool = False
     changes: ChangesBilled = ChangesBilled.NOW
     contracts: list[Contract] = field(default_factory=list)
@@ -144,30 +146,30 @@ class Account:
     ) -> Invoice:
         charges = [each for each in whole.lines if each.kind == "charge"]
         credits = [each for each in whole.lines if each.kind == "credit"]
-        notes = [self._credit_note(each) for each in credits] if self.tax_percent else []
-        rates = self._rates()
+        apart = self.credit_notes or bool(self.tax_percent)
+        notes = [self._credit_note(each) for each in credits] if apart else []
         amounts = [each.net_minor for each in charges] + used + ([missing] if missing else [])
+        amounts += [] if apart else [each.net_minor for each in credits]
+        rates = self._rates()
         taxed = compute([TaxLine(each, rates) for each in amounts], rounding=Rounding.PER_DOCUMENT)
         for line, tax in zip(charges, taxed.lines, strict=False):
             if rates:
                 self._stored[line.key] = StoredTax.of(line.net_minor, tax.taxes[0])
-        if rates:
-            for note in notes:
-                self.credit_minor += settle(-note, 0).credit_made_minor
-            settled = settle(taxed.gross_minor, self.credit_minor)
-        else:
-            with_usage = compute(
-                [TaxLine(n, ()) for n in (*amounts, *(each.net_minor for each in credits))]
-            )
-            settled = settle(with_usage.gross_minor, self.credit_minor)
+        for note in notes:
+            self.credit_minor += settle(-note, 0).credit_made_minor
+        settled = settle(taxed.gross_minor, self.credit_minor)
         self.credit_minor += settled.credit_made_minor - settled.credit_used_minor
-        totals = {
-            "tax_minor": taxed.tax_minor,
-            "gross_minor": taxed.gross_minor,
-            "net_minor": taxed.net_minor,
-        }
+        total_minor = settled.due_minor if apart else taxed.gross_minor
         return Invoice(
-            at, whole, settled, tuple(arrears), tuple(used), missing, totals, tuple(notes)
+            at,
+            whole,
+            settled,
+            tuple(arrears),
+            tuple(used),
+            missing,
+            taxed.tax_minor,
+            total_minor,
+            tuple(notes),
         )
 
     def _rates(self) -> tuple[Rate, ...]:
@@ -177,6 +179,8 @@ class Account:
 
     def _credit_note(self, line: Line) -> int:
         """The credit with the tax of the line that it gives back (both positive)."""
+        if not self.tax_percent:
+            return settle(line.net_minor, 0).credit_made_minor
         original = self._stored[line.key]
         before, before_tax = self._given_back.get(line.key, (0, 0))
         tax = credit_tax(
@@ -467,6 +471,7 @@ def _account(given: Given, source: str = "") -> Account:
         Decimal(given.get("tax_percent", 0)),
         [(_at(each["at"], zone), each["fee_minor"]) for each in given.get("usage", ())],
         _plan(given).get("minimum_commitment_minor", 0),
+        credit_notes=source == "lago",
         final_statement=source == "lago",
     )
 
@@ -623,7 +628,7 @@ class Billing:
             "date": self.day(invoice.at),
             "target": self.day(invoice.at),
             "at": self.when(invoice.at, wanted.get("at")),
-            "total_minor": invoice.draft.total_minor,
+            "total_minor": invoice.total_minor,
             "fee_minor": _net(charges),
             "usage_minor": _net_of(invoice.usage),
             "true_up_minor": invoice.true_up_minor,
@@ -673,7 +678,7 @@ class Billing:
         return {
             "fee_minor": _net(invoice.lines("charge")),
             "usage_minor": _net_of(invoice.usage),
-            "tax_minor": invoice.fee_tax["tax_minor"],
+            "tax_minor": invoice.tax_minor,
             "credit_notes_minor": settled.credit_used_minor,
             "total_minor": settled.due_minor,
         }
@@ -724,14 +729,14 @@ SHOWN: Mapping[str, Callable[[Billing], Any]] = {
     "periods": Billing.periods,
     "items": Billing.items,
     "item": _item,
-    "total_minor": lambda of: _last(of).draft.total_minor,
+    "total_minor": lambda of: _last(of).total_minor,
     "invoice": lambda of: None if len(of.invoices) < 2 else of.document(_last(of)),
     "second_invoice": lambda of: None if len(of.invoices) < 2 else of.document(_last(of)),
     "no_second_invoice": lambda of: len(of.invoices) == 1,
     "invoices": Billing.shown,
-    "invoices_total_minor": lambda of: [each.draft.total_minor for each in of.invoices],
-    "invoices_minor": lambda of: [each.draft.total_minor for each in of.invoices],
-    "monthly_minor": lambda of: [each.draft.total_minor for each in of.invoices],
+    "invoices_total_minor": lambda of: [each.total_minor for each in of.invoices],
+    "invoices_minor": lambda of: [each.total_minor for each in of.invoices],
+    "monthly_minor": lambda of: [each.total_minor for each in of.invoices],
     "invoice_dates": lambda of: [of.day(each.at) for each in of.invoices],
     "repair_minor": lambda of: _net(of.credits),
     "new_period": lambda of: of.span(of.charges[-1]),
@@ -745,11 +750,11 @@ SHOWN: Mapping[str, Callable[[Billing], Any]] = {
     "no_invoice_at": _quiet,
     "fee_minor": lambda of: _net(_last(of).lines("charge")),
     "last_fee_minor": lambda of: _net(_last(of).lines("charge")),
-    "last_invoice_total_minor": lambda of: _last(of).draft.total_minor,
+    "last_invoice_total_minor": lambda of: _last(of).total_minor,
     "split_arrears_minor": lambda of: [each.net_minor for each in _last(of).arrears],
     "adjustment_invoice": lambda of: None if not of.credits else _net(of.credits),
-    "first_invoice_minor": lambda of: of.invoices[0].draft.total_minor,
-    "renewal_minor": lambda of: _last(of).draft.total_minor,
+    "first_invoice_minor": lambda of: of.invoices[0].total_minor,
+    "renewal_minor": lambda of: _last(of).total_minor,
     "second_period_cut_to": lambda of: of.span(of.charges[1])[1],
     "proration": lambda of: bool(of.credits) and of.charges[-1].derivation["fraction"] != "1",
 }
