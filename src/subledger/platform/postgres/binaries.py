@@ -109,7 +109,7 @@ def _usable(folders: Iterable[Path]) -> list[tuple[Path, int]]:
 def _output(program: Path, option: str) -> str | None:
     try:
         done = subprocess.run(
-            [program, option], capture_output=True, text=True, timeout=10, check=True
+            [program, option], capture_output=True, text=True, timeout=60, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -254,7 +254,7 @@ async def _probe(
 
 
 async def _connect(
-    socket_dir: Path, password: str, database: str
+    socket_dir: Path, password: str, database: str, *, timeout_s: float = 5
 ) -> asyncpg.Connection[asyncpg.Record]:
     return await asyncpg.connect(
         host=str(socket_dir),
@@ -262,15 +262,16 @@ async def _connect(
         user=cluster.SUPERUSER,
         password=password,
         database=database,
-        timeout=5,
+        timeout=timeout_s,
         statement_cache_size=0,
     )
 
 
 async def _ensure_database(socket_dir: Path, password: str) -> None:
-    connection = await _connect(socket_dir, password, "postgres")
+    # Asked once, unlike the probe: a machine that is busy gets its time.
+    connection = await _connect(socket_dir, password, "postgres", timeout_s=_READY_WITHIN_S)
     try:
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
             await connection.execute(f"CREATE DATABASE {DATABASE}")
     finally:
-        await connection.close(timeout=5)
+        await connection.close(timeout=_READY_WITHIN_S)
