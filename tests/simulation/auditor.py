@@ -137,7 +137,10 @@ def _account(account: list[Fact], plan: str, end_at: datetime) -> list[str]:
     until = ended[0] if ended else end_at
     periods = sum(1 for start in _starts(begun[0], plan) if start <= until)
     taken = sum(each.amount_minor for each in account if each.kind == "payment.succeeded")
-    billed = sum(1 for each in account if each.kind == "invoice.finalized")
+    billed = sum(
+        each.kind == "invoice.finalized" and each.data["reason"] != "subscription_end"
+        for each in account
+    )
     wrong = []
     if len(begun) > 1:
         wrong.append(f"bought {len(begun)} times")

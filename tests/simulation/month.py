@@ -205,7 +205,8 @@ class Month:
             case "cancel" if who.subscription:
                 when = self.draw.choice(("now", "period_end", "period_end"))
                 path = f"/v1/subscriptions/{who.subscription}/cancel"
-                await self._ask("cancel", who, path, {"when": when})
+                body = {"when": when, "credit_unused": self.draw.random() < 0.5}
+                await self._ask("cancel", who, path, body)
             case "undo" if who.subscription:
                 path = f"/v1/subscriptions/{who.subscription}/undo-cancel"
                 await self._ask("undo", who, path, None)

@@ -369,3 +369,56 @@ async def test_a_price_that_cannot_be_is_refused_with_its_place(shop):
         assert refused["code"] in {"invalid_request", "invalid_price"}, told
         assert said in told, told
     assert (await shop.get("/v1/plans"))["data"] == []
+
+
+async def test_what_is_unused_is_given_back_when_asked_for(seats):
+    shop, viewer, subscription = seats
+    await shop.move_to(HALF)
+    await shop.post(
+        f"/v1/subscriptions/{subscription}/cancel", {"when": "now", "credit_unused": True},
+        expect=200,
+    )  # fmt: skip
+    assert await shop.new_events(viewer) == [
+        "invoice.finalized", "invoice.paid", "subscription.canceled", "entitlement.revoked",
+    ]  # fmt: skip
+    invoice = await shop.last_invoice(viewer)
+    assert (invoice["reason"], invoice["total_minor"], invoice["credited_minor"]) == (
+        "subscription_end", 0, 1000,
+    )  # fmt: skip
+    plan = await shop.plan("basic", amounts={"EUR": 999})
+    await shop.subscribe(viewer, plan)
+    assert await shop.captured() == {"EUR": 2000}, "the credit paid the next one"
+    await shop.check()
+
+
+@pytest.mark.parametrize("when", ["now", "period_end"])
+async def test_a_change_that_waited_is_billed_when_the_subscription_ends(seats, when):
+    shop, viewer, subscription = seats
+    await shop.move_to(HALF)
+    await change(shop, subscription, quantity="3", settle="next_invoice")
+    await change(shop, subscription, quantity="9", at="period_end")
+    await shop.post(f"/v1/subscriptions/{subscription}/cancel", {"when": when}, expect=200)
+    await shop.move_to("2026-03-02")
+    assert await shop.status(subscription) == "canceled"
+    assert (await shop.get(f"/v1/subscriptions/{subscription}"))["scheduled_change"] is None
+    assert await lines(shop, viewer) == (500, [("credit", -1000), ("charge", 1500)])
+    assert await shop.captured() == {"EUR": 2500}
+    await shop.check()
+
+
+async def test_credit_is_given_only_for_what_was_paid(seats):
+    shop, viewer, subscription = seats
+    await shop.card(viewer, "soft_decline")
+    await shop.move_to("2026-03-01")
+    assert await shop.status(subscription) == "past_due"
+    yearly = await seats_plan(shop, "yearly", amount="100", unit="year")
+    for body in ({"quantity": "1", "settle": "now"}, {"plan_id": yearly}):
+        refused = await change(shop, subscription, 409, **body)
+        assert refused["code"] == "invoice_still_open"
+    refused = await shop.post(
+        f"/v1/subscriptions/{subscription}/cancel", {"when": "now", "credit_unused": True},
+        expect=409,
+    )  # fmt: skip
+    assert refused["code"] == "invoice_still_open"
+    await shop.post(f"/v1/subscriptions/{subscription}/cancel", {"when": "now"}, expect=200)
+    await shop.check()

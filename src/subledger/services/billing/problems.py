@@ -17,6 +17,12 @@ INVOICE_RESERVED = declare(
     title="A payment of the invoice is under way",
     fix="Wait for the payment's outcome, or cancel it by POST /v1/payments/{id}/cancel.",
 )
+INVOICE_STILL_OPEN = declare(
+    "invoice_still_open",
+    status=409,
+    title="An invoice of the subscription is not paid",
+    fix="Have it paid or voided first, or settle on the next invoice.",
+)
 SUBSCRIPTION_ENDED = declare(
     "subscription_ended",
     status=409,

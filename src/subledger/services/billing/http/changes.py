@@ -34,6 +34,7 @@ _REFUSALS = (
     "subscription_not_active",
     "nothing_to_change",
     "change_out_of_range",
+    "invoice_still_open",
     "unknown_reference",
     "price_missing_for_currency",
     "invalid_request",

@@ -242,7 +242,13 @@ def _add_cancel(routes: APIRouter, database: Database, memory: TermsMemory, keys
         description="`period_end` lets it run until what is paid for is over; `now` ends it at"
         " once. A subscription that was never paid ends at once, and its invoice is voided.",
         responses={
-            **problems("not_found", "subscription_ended", "invoice_reserved", "forbidden"),
+            **problems(
+                "not_found",
+                "subscription_ended",
+                "invoice_reserved",
+                "invoice_still_open",
+                "forbidden",
+            ),
         },
     )
     async def cancel_subscription(
@@ -255,6 +261,7 @@ def _add_cancel(routes: APIRouter, database: Database, memory: TermsMemory, keys
                 tenant_id=caller.tenant_id,
                 subscription_id=subscription_id,
                 when=body.when,
+                credit_unused=body.credit_unused,
                 cause=caller.request_id,
             )
             return await load(tx, caller.tenant_id, subscription_id)

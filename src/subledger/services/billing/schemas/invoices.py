@@ -102,7 +102,9 @@ class Invoice(Strict):
     customer_id: CustomerId
     subscription_ids: list[SubscriptionId]
     status: InvoiceStatus
-    reason: str = Field(description="subscription_create, renewal or subscription_change")
+    reason: str = Field(
+        description="subscription_create, renewal, subscription_change or subscription_end"
+    )
     currency: str
     subtotal_minor: int
     discount_minor: int

@@ -119,9 +119,18 @@ class SubscriptionNew(Strict):
 class Cancel(Strict):
     """When the subscription ends."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"when": "period_end"}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"when": "period_end"}, {"when": "now", "credit_unused": True}]
+        }
+    )
 
     when: Literal["now", "period_end"]
+    credit_unused: bool = Field(
+        False,
+        description="With `now`: the rest of the period that was paid becomes the customer's"
+        " credit. At the period's end nothing is unused.",
+    )
 
 
 class ScheduledChange(Strict):

@@ -55,8 +55,9 @@ _SCHEDULED = sql(
     f" {by_keys('billing.scheduled_changes c', tenant_id='tenants', subscription_id='ids')}"
 )
 _UNSCHEDULE = sql(
-    "DELETE FROM billing.scheduled_changes"
-    " WHERE tenant_id = :tenant AND subscription_id = :subscription"
+    "DELETE FROM billing.scheduled_changes AS c"
+    " USING unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, id)"
+    " WHERE c.tenant_id = w.tenant_id AND c.subscription_id = w.id"
 )
 
 
@@ -114,5 +115,6 @@ async def scheduled(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
     return {(row.tenant_id, row.subscription_id): row for row in rows}
 
 
-async def unschedule(tx: Tx, key: Key) -> None:
-    await tx.run(_UNSCHEDULE, tenant=key[0], subscription=key[1])
+async def unschedule(tx: Tx, keys: Iterable[Key]) -> None:
+    """Forget the changes that locked subscriptions wait for."""
+    await tx.run(_UNSCHEDULE, **_split(keys))

@@ -24,7 +24,7 @@ from subledger.contracts.events import Event, Recorded
 from subledger.core import invoicing
 from subledger.core.calendar import Anchor, index_at, period
 from subledger.core.errors import CoreError
-from subledger.core.timeline import Draft, Phase
+from subledger.core.timeline import Draft
 from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
@@ -33,6 +33,7 @@ from subledger.services.billing.store import phases, subscriptions
 from subledger.services.billing.terms import PlanTerms, TermsMemory
 from subledger.services.billing.usecases import bill
 from subledger.services.billing.usecases.bill import Bill
+from subledger.services.billing.usecases.close import check_paid, closing_draft
 from subledger.services.billing.usecases.end import LIVE, lock_one
 from subledger.services.billing.usecases.timelines import (
     History,
@@ -206,9 +207,10 @@ async def _plan(
     _check_moment(row, planned)
     if planned.waits:
         return planned
-    if planned.restarts:
-        return await _restart(tx, memory, planned)
-    return await _go_on(tx, memory, planned)
+    found = await (_restart if planned.restarts else _go_on)(tx, memory, planned)
+    if found.draft is not None and (planned.restarts or request.settle == "now"):
+        await check_paid(tx, row, found.draft)
+    return found
 
 
 async def _new_terms(
@@ -287,8 +289,7 @@ def _with_stage(known: History, planned: Planned) -> History:
 
 async def _restart(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
     """The cycle ends at the change, which gives back what is unused, and another begins."""
-    row, values = planned.row, planned.row._asdict()
-    key = (row.tenant_id, row.id)
+    row = planned.row
     start_at = planned.effective_at
     anchor = Anchor(start_at, row.timezone)
     covered = period(anchor, planned.terms.prices_in(row.currency)[0].interval, 0)
@@ -300,19 +301,10 @@ async def _restart(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
     if start_at >= row.current_period_end_at and row.dirty_from_period is None:
         # At the period's end: the renewal that is due then bills the first period.
         return replace(planned, after=fresh | {"period_number": -1, "started_at": row.started_at})
-    dirty = row.dirty_from_period
-    first = row.period_number if dirty is None else dirty
-    from_at = period_start(values, planned.before, first)
-    known = (await history(tx, memory, [values], {key: from_at}))[key]
-    left = timeline(values, planned.before, planned.attached, known)
-    closing = redraft(
-        replace(left, phases=(*(p for p in left.phases if p.from_at < start_at),
-                              Phase(start_at, ()))),
-        known.billed,
-        first_period=first,
-        periods=row.period_number - first + 1,
-        horizon_at=planned.at,
-    )  # fmt: skip
+    closing = await closing_draft(
+        tx, memory, row, planned.before, planned.attached, at=start_at, credit_unused=True
+    )
+    assert closing is not None, "it credits what is unused"
     opening = invoicing.draft(
         timeline(fresh, planned.terms, planned.attached), first_period=0, horizon_at=planned.at
     )
@@ -410,7 +402,7 @@ async def _schedule(tx: Tx, request: ChangeRequest, planned: Planned) -> None:
 
 
 async def _unschedule(tx: Tx, row: Row[Any]) -> None:
-    await phases.unschedule(tx, (row.tenant_id, row.id))
+    await phases.unschedule(tx, [(row.tenant_id, row.id)])
     await subscriptions.due.drop(tx, [(row.tenant_id, subscriptions.CHANGE, row.id)])
 
 

@@ -18,9 +18,10 @@ from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.billing import facts, ledger, problems
-from subledger.services.billing.store import invoices, subscriptions
+from subledger.services.billing.store import invoices, phases, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
+from subledger.services.billing.usecases.close import bill_the_rest
 
 LIVE = frozenset({"incomplete", "active", "past_due"})
 _EXPIRY_AGAIN = timedelta(hours=1)
@@ -48,12 +49,15 @@ async def cancel(
     tenant_id: UUID,
     subscription_id: UUID,
     when: Literal["now", "period_end"],
+    credit_unused: bool,
     cause: UUID | None,
 ) -> None:
     """Cancel a subscription now, or let it end with its current period.
 
-    A subscription that was never paid ends at once either way, and its invoice is voided.
-    Raises not_found, subscription_ended, and invoice_reserved while its first payment is open.
+    A subscription that was never paid ends at once either way, and its invoice is voided. Changes
+    that waited for the next invoice are billed by a last one, which with ``credit_unused`` gives
+    the rest of the period back as credit. Raises not_found, subscription_ended, invoice_reserved
+    while its first payment is open, and invoice_still_open for credit of what was not paid.
     """
     row, at = await lock_one(tx, tenant_id, subscription_id)
     terms = await memory.load(tx, [(tenant_id, row.plan_version_id)])
@@ -67,6 +71,9 @@ async def cancel(
         await subscriptions.put_due(tx, subscriptions.CANCELLATION, [(row, end_at)])
         await _changed(tx, row, terms[tenant_id, row.plan_version_id], at, end_at, cause)
         return
+    else:
+        known = {row.plan_version_id: terms[tenant_id, row.plan_version_id]}
+        await bill_the_rest(tx, memory, row, known, at=at, credit_unused=credit_unused, cause=cause)
     tx.emit(await _end(tx, [(row, at, "requested", cause)], terms))
 
 
@@ -162,6 +169,7 @@ async def _end(
     await subscriptions.due.drop(
         tx, ((row.tenant_id, kind, row.id) for row, _, _, _ in ended for kind in kinds)
     )
+    await phases.unschedule(tx, ((row.tenant_id, row.id) for row, _, _, _ in ended))
     return [
         Event(
             type=events.SUBSCRIPTION_CANCELED,
@@ -338,6 +346,9 @@ async def reach_cancellation(tx: Tx, memory: TermsMemory, given: Sequence[Record
         if row.cancel_at is not None and row.cancel_at <= at[row.tenant_id, row.payer_id]
     ]
     terms = await memory.load(tx, {(r.tenant_id, r.plan_version_id) for r, _, _, _ in ending})
+    for row, moment, _, cause in ending:
+        known = {row.plan_version_id: terms[row.tenant_id, row.plan_version_id]}
+        await bill_the_rest(tx, memory, row, known, at=moment, credit_unused=False, cause=cause)
     tx.emit(await _end(tx, ending, terms))
 
 

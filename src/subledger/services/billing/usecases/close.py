@@ -1,0 +1,122 @@
+"""What a cycle that is left still bills: changes that waited for the next invoice, and what is
+unused if it is given back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from subledger.core.timeline import Draft, Phase
+from subledger.platform.db import Tx
+from subledger.platform.http.problems import Problem
+from subledger.services.billing import problems
+from subledger.services.billing.store import invoices, subscriptions
+from subledger.services.billing.terms import PlanTerms, TermsMemory
+from subledger.services.billing.usecases import bill
+from subledger.services.billing.usecases.bill import Bill
+from subledger.services.billing.usecases.timelines import (
+    history,
+    period_start,
+    redraft,
+    timeline,
+)
+
+
+async def closing_draft(
+    tx: Tx,
+    memory: TermsMemory,
+    row: Row[Any],
+    terms: PlanTerms,
+    attached: Sequence[Row[Any]],
+    *,
+    at: datetime,
+    credit_unused: bool,
+) -> Draft | None:
+    """The cycle's last lines as of ``at``; None if nothing waits and nothing is given back.
+
+    With ``credit_unused`` the time after ``at`` that was billed is credited.
+    """
+    dirty = row.dirty_from_period
+    if dirty is None and not credit_unused:
+        return None
+    values = row._asdict()
+    first = row.period_number if dirty is None else dirty
+    key = (row.tenant_id, row.id)
+    from_at = period_start(values, terms, first)
+    known = (await history(tx, memory, [values], {key: from_at}))[key]
+    left = timeline(values, terms, attached, known)
+    if credit_unused:
+        served = [each for each in left.phases if each.from_at < at]
+        left = replace(left, phases=(*served, Phase(at, ())))
+    return redraft(
+        left,
+        known.billed,
+        first_period=first,
+        periods=row.period_number - first + 1,
+        horizon_at=at,
+    )
+
+
+async def check_paid(tx: Tx, row: Row[Any], draft: Draft) -> None:
+    """Refuse to give credit for what was not paid. Raises invoice_still_open."""
+    if draft.total_minor >= 0:
+        return
+    key = (row.tenant_id, row.id)
+    if (await invoices.open_invoices_of(tx, [key])).get(key):
+        raise Problem(
+            problems.INVOICE_STILL_OPEN,
+            detail="Credit is given for what was paid, and an invoice of the subscription is open.",
+        )
+
+
+async def bill_the_rest(
+    tx: Tx,
+    memory: TermsMemory,
+    row: Row[Any],
+    terms: Mapping[UUID, PlanTerms],
+    *,
+    at: datetime,
+    credit_unused: bool,
+    cause: UUID | None,
+) -> None:
+    """Make the last invoice of a subscription that ends at ``at``, if there is anything on it.
+
+    Raises invoice_still_open as ``check_paid`` does when ``credit_unused`` was asked for; without
+    it, what is to be given back stays with the invoice that is still owed.
+    """
+    key = (row.tenant_id, row.id)
+    attached = (await subscriptions.attached_discounts(tx, [key])).get(key, [])
+    draft = await closing_draft(
+        tx, memory, row, terms[row.plan_version_id], attached, at=at, credit_unused=credit_unused
+    )
+    if draft is None or not draft.lines:
+        return
+    try:
+        await check_paid(tx, row, draft)
+    except Problem:
+        if credit_unused:
+            raise
+        return
+    saved = await bill.save(
+        tx,
+        [
+            Bill(
+                subscription=row._asdict(),
+                terms=terms[row.plan_version_id],
+                draft=draft,
+                attached=attached,
+                reason="subscription_end",
+                at=at,
+                cause=cause,
+                kind="change",
+            )
+        ],
+    )
+    tx.emit(bill.paid_at_once(each) for each in saved if each.attempt_id is None)
+    billed = {"last_run_number": row.last_run_number + 1, "dirty_from_period": None}
+    await subscriptions.change_subscriptions(tx, [row._asdict() | billed])
