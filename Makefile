@@ -11,7 +11,7 @@ endif
 export SUBLEDGER_STARTED_AT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo serve check test test-all bench simulate sweep lock
+.PHONY: help setup setup-dev demo serve check test test-all bench simulate fuzz sweep lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ test: setup-dev ## the tests, at most 8 minutes
 
 test-all: setup-dev ## the long lanes, at most 25 minutes
 	$(BIN)/python -m pytest -m long $(ARGS)
+
+fuzz: setup-dev ## every property of the core with 100,000 examples: a night's work
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/core -n 2 $(ARGS)
 
 sweep: setup-dev ## kill the process at every crash point and print the table
 	$(BIN)/python -m tests.kill.sweep $(ARGS)

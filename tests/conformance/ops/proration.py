@@ -57,6 +57,7 @@ from subledger.core.proration_changes import (
     change_lines,
 )
 from tests.conformance.case import Answer, Case, Unsupported
+from tests.conformance.ops.proration_told import inclusive, told_dates
 
 _DAY = timedelta(days=1)
 _NOON = timedelta(hours=12)
@@ -224,13 +225,13 @@ def _decimals(exact: Fraction, *, like: str) -> str:
 def _lago_dates(case: Case) -> tuple[Period, Period] | None:
     given = case.given
     if "period" in given:
-        whole = _inclusive(*map(date.fromisoformat, given["period"]))
+        whole = inclusive(*map(date.fromisoformat, given["period"]))
     elif given.get("alignment") == "calendar" and "start" in given:
         interval = _interval(given["plan"])
         grid = align(_at(given["start"]), "UTC", interval, Alignment(Grid.CALENDAR))
         whole = period(grid, interval, 0)
     else:
-        return _told_dates(case.notes)
+        return told_dates(case.notes)
     start_at = _at(given["start"]) if "start" in given else whole.start_at
     used = Period(start_at + _trial(given["plan"]), whole.end_at)
     for event in given.get("events", ()):
@@ -246,48 +247,6 @@ def _trial(plan: Mapping[str, Any]) -> timedelta:
     return timedelta(days=int(days))
 
 
-def _inclusive(first: date, last: date) -> Period:
-    end = last + _DAY
-    return Period(
-        datetime(first.year, first.month, first.day, tzinfo=UTC),
-        datetime(end.year, end.month, end.day, tzinfo=UTC),
-    )
-
-
-_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-_MONTH = f"({'|'.join(_MONTHS)})[a-z]*"
-_RANGE = re.compile(
-    rf"\b(\d\d?)(?: {_MONTH})?(?: (\d{{4}}))?(?: - |-| to )(\d\d?) {_MONTH}(?: (\d{{4}}))?"
-)
-
-
-def _told_dates(notes: str) -> tuple[Period, Period] | None:
-    """The days charged and, as second range, the period; else the calendar month around them, or
-    the year that ends with them."""
-    year = re.search(r"\b(20\d\d)\b", notes)
-    ranges = [_range(each, int(year[1]) if year else 2023) for each in _RANGE.finditer(notes)]
-    if not ranges:
-        return None
-    part = ranges[0]
-    if len(ranges) > 1:
-        return part, ranges[1]
-    if "yearly" in notes:
-        whole = period(Anchor(part.end_at, "UTC"), Interval(Unit.YEAR), -1)
-    else:
-        first = Anchor(part.start_at.replace(day=1), "UTC")
-        whole = period(first, Interval(Unit.MONTH), 0)
-    return part, whole
-
-
-def _range(found: re.Match[str], year: int) -> Period:
-    day, month, first_year, last_day, last_month, last_year = found.groups()
-    last = date(int(last_year or year), _MONTHS.index(last_month) + 1, int(last_day))
-    first = date(last.year, _MONTHS.index(month or last_month) + 1, int(day))
-    if first_year or first > last:
-        first = first.replace(year=int(first_year or last.year - 1))
-    return _inclusive(first, last)
-
-
 def _change_time(given: Mapping[str, Any]) -> tuple[Period, datetime]:
     """The period and the moment of the change; "n/d of it remain" is n days of d."""
     if "remaining_fraction" in given:
@@ -296,7 +255,7 @@ def _change_time(given: Mapping[str, Any]) -> tuple[Period, datetime]:
         return Period(start_at, start_at + of * _DAY), start_at + (of - remain) * _DAY
     told = given["period"]
     if "first_day" in told:
-        whole = _inclusive(
+        whole = inclusive(
             date.fromisoformat(told["first_day"]), date.fromisoformat(told["last_day"])
         )
     else:
