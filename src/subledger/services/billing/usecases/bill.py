@@ -21,6 +21,7 @@ from subledger.contracts.events import Event
 from subledger.core import invoicing
 from subledger.core import ledger as books
 from subledger.core.difference import ENGINE_VERSION
+from subledger.core.lifecycle import settle
 from subledger.core.timeline import Draft
 from subledger.platform import ids
 from subledger.platform.db import Tx
@@ -120,10 +121,9 @@ def _invoice(tx: Tx, bill: Bill, owed: dict[tuple[UUID, UUID, str], int]) -> Sav
     what was used is taken off ``owed``."""
     draft, row = bill.draft, bill.subscription
     account = (row["tenant_id"], row["payer_id"], draft.currency)
-    total_minor = max(draft.total_minor, 0)
-    credit_minor = min(owed.get(account, 0), total_minor)
-    if credit_minor:
-        owed[account] -= credit_minor
+    met = settle(draft.total_minor, owed.get(account, 0))
+    if met.credit_used_minor:
+        owed[account] -= met.credit_used_minor
     inputs = {
         "engine": ENGINE_VERSION,
         "tzdata": TZDATA_VERSION,
@@ -133,7 +133,6 @@ def _invoice(tx: Tx, bill: Bill, owed: dict[tuple[UUID, UUID, str], int]) -> Sav
         "lines": [line.derivation for line in draft.lines],
     }
     encoded = _json(inputs)
-    settled = total_minor == credit_minor
     invoice = {
         "tenant_id": row["tenant_id"],
         "id": tx.ids.new(),
@@ -146,16 +145,16 @@ def _invoice(tx: Tx, bill: Bill, owed: dict[tuple[UUID, UUID, str], int]) -> Sav
         "subtotal_minor": draft.subtotal_minor,
         "discount_minor": draft.discount_minor,
         "tax_minor": draft.tax_minor,
-        "total_minor": total_minor,
-        "credited_minor": max(-draft.total_minor, 0),
-        "credit_applied_minor": credit_minor,
-        "paid_minor": credit_minor,
+        "total_minor": met.due_minor + met.credit_used_minor,
+        "credited_minor": met.credit_made_minor,
+        "credit_applied_minor": met.credit_used_minor,
+        "paid_minor": met.credit_used_minor,
         "due_at": bill.at,
         "finalized_at": bill.at,
         "inputs": encoded.decode(),
         "content_hash": invoicing.content_hash(inputs),
     }
-    return Saved(bill=bill, invoice=invoice, attempt_id=None if settled else tx.ids.new())
+    return Saved(bill=bill, invoice=invoice, attempt_id=tx.ids.new() if met.due_minor else None)
 
 
 async def _number(tx: Tx, saved: Sequence[Saved]) -> None:
