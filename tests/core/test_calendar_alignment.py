@@ -248,7 +248,7 @@ def test_a_start_in_the_second_of_two_hours_hangs_on_the_first():
         lambda: Anchor(at("2026-01-01T00:00"), "UTC", 32),
         lambda: Anchor(at("2026-01-01T00:00"), "UTC", wall=datetime(2026, 1, 4)),
         lambda: Anchor(at("2026-01-01T00:00"), "UTC", wall=at("2026-01-01T00:00")),
-        lambda: Interval(Unit.MONTH, 1.5),  # type: ignore[arg-type]
+        lambda: Interval(Unit.MONTH, 1.5),  # type: ignore[arg-type]  # refused
     ],
 )  # fmt: skip
 def test_what_makes_no_grid_is_refused(wrong):

@@ -422,3 +422,40 @@ async def test_credit_is_given_only_for_what_was_paid(seats):
     assert refused["code"] == "invoice_still_open"
     await shop.post(f"/v1/subscriptions/{subscription}/cancel", {"when": "now"}, expect=200)
     await shop.check()
+
+
+async def test_a_quantity_that_changes_later_keeps_its_version_of_the_plan(seats):
+    shop, viewer, subscription = seats
+    await change(shop, subscription, quantity="3", at="period_end")
+    plan = (await shop.get(f"/v1/subscriptions/{subscription}"))["plan_id"]
+    dearer = {"code": "seat", "currency": "EUR", "model": "per_unit", "unit_amount": "5000",
+              "interval": {"unit": "month", "count": 1}}  # fmt: skip
+    await shop.post(f"/v1/plans/{plan}/versions", {"prices": [dearer]})
+    await shop.move_to("2026-03-01")
+    assert await lines(shop, viewer) == (3000, [("charge", 3000)])
+    await shop.check()
+
+
+async def test_a_change_whose_moment_comes_while_an_invoice_is_open_waits_for_the_next(seats):
+    shop, viewer, subscription = seats
+    await change(shop, subscription, quantity="1", at="2026-03-03T10:00:00Z", settle="now")
+    await shop.card(viewer, "insufficient_funds:9")
+    await shop.move_to("2026-03-04")
+    found = await shop.get(f"/v1/subscriptions/{subscription}")
+    assert (found["quantity"], found["scheduled_change"]) == ("1", None)
+    assert (await shop.last_invoice(viewer))["reason"] == "renewal"
+    await shop.check()
+
+
+async def test_a_change_that_is_no_longer_possible_asks_a_person(seats):
+    shop, viewer, subscription = seats
+    yearly = await seats_plan(shop, "yearly", amount="100", unit="year")
+    await change(shop, subscription, plan_id=yearly, at="2026-03-05T10:00:00Z")
+    await shop.card(viewer, "insufficient_funds:9")
+    await shop.move_to("2026-03-06")
+    (item,) = (await shop.get("/v1/work-items", status="open"))["data"]
+    assert item["kind"] == "change_refused"
+    assert "invoice_still_open" in json.dumps(item)
+    found = await shop.get(f"/v1/subscriptions/{subscription}")
+    assert (found["quantity"], found["scheduled_change"]) == ("2", None)
+    await shop.check()

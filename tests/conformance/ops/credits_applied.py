@@ -182,10 +182,11 @@ def _plan_change_same_day(case: Case) -> Answer:
     whole = calendar_period(anchor, Interval(Unit(old["interval"])), 0)
     repair = _repair(old["amount_minor"], whole, start_at)
     _, credit = carried(new["amount_minor"] - repair)
-    following, sources = [], (source("account", credit, Kind.ACCOUNT),)
+    following: list[dict[str, Any]] = []
+    sources: Sequence[Source] = (source("account", credit, Kind.ACCOUNT),)
     for n in range(1, len(case.expect.get("following", ())) + 1):
         applied = apply(new["amount_minor"], "EUR", sources, NOW)
-        sources = applied.sources  # type: ignore[assignment]
+        sources = applied.sources
         at = boundary(anchor, Interval(Unit(new["interval"])), n)
         following.append(
             {

@@ -255,7 +255,7 @@ def polar_change(case: Case) -> Answer:
     if given["behavior"] == "reset":
         # What was billed stands: the old grid is closed, not credited.
         account.contracts.clear()
-        told.begin(at, new["plan"], Alignment())  # type: ignore[arg-type]
+        told.begin(at, new["plan"], Alignment())  # type: ignore[arg-type]  # plain data
     else:
         told.happen(new, at)
     account.run(at)

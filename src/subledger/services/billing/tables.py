@@ -157,8 +157,8 @@ scheduled_changes = Table(
     Column("tenant_id", Uuid, primary_key=True),
     Column("subscription_id", Uuid, primary_key=True),
     Column("effective_at", _when, nullable=False),
-    Column("plan_id", Uuid, nullable=False),
-    Column("quantity", Numeric(38, 12), nullable=False),
+    Column("plan_id", Uuid),
+    Column("quantity", Numeric(38, 12)),
     Column("settle", Text, nullable=False),
     Column("recorded_at", _when, nullable=False),
 )

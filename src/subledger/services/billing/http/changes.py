@@ -76,7 +76,8 @@ def _add_change(
         description="Another plan, the plan's newest version, or another quantity: now, at a"
         " moment past or future, or at the period's end. Inside a period the unused part of what"
         " was billed is credited and the rest charged anew, by days or to the second. What gives"
-        " back more than it costs becomes credit that pays for later invoices.",
+        " back more than it costs becomes credit that pays for later invoices. A change that waits"
+        " for its moment is replaced.",
         responses={**problems(*_REFUSALS, "forbidden")},
     )
     async def change_subscription(

@@ -240,7 +240,9 @@ def _add_cancel(routes: APIRouter, database: Database, memory: TermsMemory, keys
         response_model=Subscription,
         summary="Cancel a subscription",
         description="`period_end` lets it run until what is paid for is over; `now` ends it at"
-        " once. A subscription that was never paid ends at once, and its invoice is voided.",
+        " once. A subscription that was never paid ends at once, and its invoice is voided."
+        " Changes that waited for the next invoice are billed by a last one; with `credit_unused`"
+        " it gives the rest of the period back as credit.",
         responses={
             **problems(
                 "not_found",

@@ -348,7 +348,7 @@ class ChangePreview(Strict):
         return cls(
             subscription_id=planned.row.id,
             effective_at=planned.effective_at,
-            plan_id=planned.plan_id,
+            plan_id=planned.terms.plan_id,
             quantity=facts.quantity_text(planned.quantity),
             is_scheduled=planned.waits,
             restarts_period=planned.restarts,

@@ -23,8 +23,9 @@ _SUBSCRIPTION = """
     p.product_id, s.currency, s.quantity, s.status, s.timezone, s.started_at,
     s.current_period_start_at, s.current_period_end_at, s.cancel_at, s.ended_at, s.end_reason,
     s.collection, s.payment_method_id, s.parked_reason, s.proration, s.created_at,
-    r.invoice_id AS latest_invoice_id, c.effective_at AS change_at, c.plan_id AS change_plan_id,
-    c.quantity AS change_quantity,
+    r.invoice_id AS latest_invoice_id, c.effective_at AS change_at,
+    coalesce(c.plan_id, v.plan_id) AS change_plan_id,
+    coalesce(c.quantity, s.quantity) AS change_quantity,
     ARRAY(SELECT a.discount_id FROM billing.subscription_discounts a
           WHERE a.tenant_id = s.tenant_id AND a.subscription_id = s.id
           ORDER BY a.n) AS discount_ids

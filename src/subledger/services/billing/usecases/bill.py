@@ -21,6 +21,7 @@ from subledger.contracts.events import Event
 from subledger.core import invoicing
 from subledger.core import ledger as books
 from subledger.core.difference import ENGINE_VERSION
+from subledger.core.errors import CoreError
 from subledger.core.lifecycle import settle
 from subledger.core.timeline import Draft
 from subledger.platform import ids
@@ -37,8 +38,10 @@ TZDATA_VERSION = version("tzdata")
 _json = msgspec.json.Encoder(decimal_format="string").encode
 
 
-class RunTooLarge(ValueError):
+class RunTooLarge(CoreError):
     """A run of more than 50 lines: a person has to look at it."""
+
+    code = "run_too_large"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from subledger.platform.http.problems import Problem
 from subledger.services.billing import facts, problems
 from subledger.services.billing.store import phases, subscriptions
 from subledger.services.billing.terms import PlanTerms, TermsMemory
-from subledger.services.billing.usecases import bill
+from subledger.services.billing.usecases import bill, work_items
 from subledger.services.billing.usecases.bill import Bill
 from subledger.services.billing.usecases.close import check_paid, closing_draft
 from subledger.services.billing.usecases.end import LIVE, lock_one
@@ -72,7 +72,6 @@ class Planned:
     row: Row[Any]
     at: datetime
     effective_at: datetime
-    plan_id: UUID
     quantity: Decimal
     before: PlanTerms
     terms: PlanTerms
@@ -81,6 +80,7 @@ class Planned:
     after: dict[str, Any]
     """The subscription's columns once it is done."""
     restarts: bool
+    settle: Settle
     attached: Sequence[Row[Any]]
 
     @property
@@ -108,8 +108,8 @@ async def change(tx: Tx, memory: TermsMemory, request: ChangeRequest) -> None:
     """Change a subscription, or remember to do so at a later moment.
 
     Raises Problem: not_found, subscription_ended, subscription_not_active, nothing_to_change,
-    unknown_reference (plan), price_missing_for_currency, change_out_of_range; CoreError for
-    amounts out of range.
+    unknown_reference (plan), price_missing_for_currency, change_out_of_range, invoice_still_open;
+    CoreError for amounts out of range. A change that waited is replaced.
     """
     row, at = await lock_one(tx, request.tenant_id, request.subscription_id)
     planned = await _plan(tx, memory, request, row, at)
@@ -117,7 +117,7 @@ async def change(tx: Tx, memory: TermsMemory, request: ChangeRequest) -> None:
         await _schedule(tx, request, planned)
         return
     await _unschedule(tx, row)
-    await _apply(tx, planned, settle=request.settle, cause=request.cause)
+    await _apply(tx, planned, cause=request.cause)
 
 
 async def undo_change(
@@ -135,8 +135,8 @@ async def undo_change(
 
 
 async def reach_change(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -> None:
-    """Changes whose moment came. One that is not possible any more opens a work item by parking
-    nothing: it is forgotten, and the subscription goes on as it is."""
+    """Changes whose moment came. One that is not possible any more is forgotten and opens a work
+    item; the subscription goes on as it is."""
     for event in given:
         key = (event.tenant_id, ids.parse("sub", event.data["subscription_id"]))
         accounts = await subscriptions.accounts(tx, [(event.tenant_id, event.subject)])
@@ -156,14 +156,38 @@ async def reach_change(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -
             cause=event.id,
         )
         try:
-            planned = await _plan(tx, memory, request, row, at)
+            planned = await _plan_reached(tx, memory, request, row, at)
         except (Problem, CoreError) as refused:
-            detail = refused.detail or type(refused).__name__
-            await _record(
-                tx, row, "change_refused", effective_at=at, at=at, data={"reason": detail}
-            )
+            await _refuse(tx, row, at, event, f"{refused.code}: {refused.detail}")
             continue
-        await _apply(tx, planned, settle=waiting.settle, cause=event.id)
+        await _apply(tx, planned, cause=event.id)
+
+
+async def _plan_reached(
+    tx: Tx, memory: TermsMemory, request: ChangeRequest, row: Row[Any], at: datetime
+) -> Planned:
+    """As ``_plan``; what it would give back of an invoice that is not paid yet waits for the next
+    invoice, since nobody is there to choose that."""
+    try:
+        return await _plan(tx, memory, request, row, at)
+    except Problem as refused:
+        if refused.code != problems.INVOICE_STILL_OPEN:
+            raise
+        return await _plan(tx, memory, replace(request, settle="next_invoice"), row, at)
+
+
+async def _refuse(tx: Tx, row: Row[Any], at: datetime, event: Recorded, reason: str) -> None:
+    data = {"subscription_id": event.data["subscription_id"], "reason": reason}
+    await _record(tx, row, "change_refused", effective_at=at, at=at, data=data)
+    await work_items.open_item(
+        tx,
+        tenant_id=row.tenant_id,
+        account_id=row.payer_id,
+        kind="change_refused",
+        data=data,
+        at=at,
+        cause=event.id,
+    )
 
 
 async def _plan(
@@ -195,13 +219,13 @@ async def _plan(
         row=row,
         at=at,
         effective_at=effective_at,
-        plan_id=new.plan_id,
         quantity=quantity,
         before=old,
         terms=new,
         draft=None,
         after=values | {"plan_version_id": new.plan_version_id, "quantity": quantity},
         restarts=prices[0].interval != old.prices_in(row.currency)[0].interval,
+        settle=request.settle,
         attached=attached,
     )
     _check_moment(row, planned)
@@ -210,6 +234,11 @@ async def _plan(
     found = await (_restart if planned.restarts else _go_on)(tx, memory, planned)
     if found.draft is not None and (planned.restarts or request.settle == "now"):
         await check_paid(tx, row, found.draft)
+    if found.draft is not None and len(found.draft.lines) > bill.MOST_LINES:
+        raise Problem(
+            problems.CHANGE_OUT_OF_RANGE, pointer="/at",
+            detail=f"It would make {len(found.draft.lines)} lines, {bill.MOST_LINES} is the most.",
+        )  # fmt: skip
     return found
 
 
@@ -318,12 +347,14 @@ async def _restart(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
     return replace(planned, draft=invoicing.join(closing, opening), after=after)
 
 
-async def _apply(tx: Tx, planned: Planned, *, settle: Settle, cause: UUID | None) -> None:
+async def _apply(tx: Tx, planned: Planned, *, cause: UUID | None) -> None:
     row, draft, after = planned.row, planned.draft, dict(planned.after)
     if draft is not None and not draft.lines:
         draft, after["dirty_from_period"] = None, None
     now = draft is not None and (
-        planned.restarts or settle == "now" or (settle == "auto" and draft.total_minor > 0)
+        planned.restarts
+        or planned.settle == "now"
+        or (planned.settle == "auto" and draft.total_minor > 0)
     )
     await phases.insert_phases(
         tx,
@@ -360,7 +391,7 @@ async def _apply(tx: Tx, planned: Planned, *, settle: Settle, cause: UUID | None
             tx,
             [
                 Bill(
-                    subscription=row._asdict() | {"id": row.id},
+                    subscription=row._asdict(),
                     terms=planned.terms,
                     draft=draft,
                     attached=planned.attached,
@@ -386,8 +417,8 @@ async def _schedule(tx: Tx, request: ChangeRequest, planned: Planned) -> None:
                 "tenant_id": row.tenant_id,
                 "subscription_id": row.id,
                 "effective_at": planned.effective_at,
-                "plan_id": planned.plan_id,
-                "quantity": planned.quantity,
+                "plan_id": request.plan_id,
+                "quantity": request.quantity,
                 "settle": request.settle,
                 "recorded_at": planned.at,
             }
@@ -396,7 +427,7 @@ async def _schedule(tx: Tx, request: ChangeRequest, planned: Planned) -> None:
     await subscriptions.put_due(tx, subscriptions.CHANGE, [(row, planned.effective_at)])
     await _record(
         tx, row, "change_scheduled", effective_at=planned.effective_at, at=planned.at,
-        data={"plan_id": str(planned.plan_id), "quantity": str(planned.quantity)},
+        data={"plan_id": str(planned.terms.plan_id), "quantity": str(planned.quantity)},
     )  # fmt: skip
     tx.emit([_changed(row, planned.before, ["scheduled_change"], planned.at, request.cause)])
 

@@ -3,7 +3,7 @@ unused if it is given back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -78,7 +78,7 @@ async def bill_the_rest(
     tx: Tx,
     memory: TermsMemory,
     row: Row[Any],
-    terms: Mapping[UUID, PlanTerms],
+    terms: PlanTerms,
     *,
     at: datetime,
     credit_unused: bool,
@@ -87,12 +87,14 @@ async def bill_the_rest(
     """Make the last invoice of a subscription that ends at ``at``, if there is anything on it.
 
     Raises invoice_still_open as ``check_paid`` does when ``credit_unused`` was asked for; without
-    it, what is to be given back stays with the invoice that is still owed.
+    it, what is to be given back stays with the invoice that is still owed. Raises RunTooLarge.
     """
+    if row.dirty_from_period is None and not credit_unused:
+        return
     key = (row.tenant_id, row.id)
     attached = (await subscriptions.attached_discounts(tx, [key])).get(key, [])
     draft = await closing_draft(
-        tx, memory, row, terms[row.plan_version_id], attached, at=at, credit_unused=credit_unused
+        tx, memory, row, terms, attached, at=at, credit_unused=credit_unused
     )
     if draft is None or not draft.lines:
         return
@@ -107,7 +109,7 @@ async def bill_the_rest(
         [
             Bill(
                 subscription=row._asdict(),
-                terms=terms[row.plan_version_id],
+                terms=terms,
                 draft=draft,
                 attached=attached,
                 reason="subscription_end",

@@ -72,8 +72,15 @@ async def cancel(
         await _changed(tx, row, terms[tenant_id, row.plan_version_id], at, end_at, cause)
         return
     else:
-        known = {row.plan_version_id: terms[tenant_id, row.plan_version_id]}
-        await bill_the_rest(tx, memory, row, known, at=at, credit_unused=credit_unused, cause=cause)
+        await bill_the_rest(
+            tx,
+            memory,
+            row,
+            terms[tenant_id, row.plan_version_id],
+            at=at,
+            credit_unused=credit_unused,
+            cause=cause,
+        )
     tx.emit(await _end(tx, [(row, at, "requested", cause)], terms))
 
 
@@ -347,8 +354,15 @@ async def reach_cancellation(tx: Tx, memory: TermsMemory, given: Sequence[Record
     ]
     terms = await memory.load(tx, {(r.tenant_id, r.plan_version_id) for r, _, _, _ in ending})
     for row, moment, _, cause in ending:
-        known = {row.plan_version_id: terms[row.tenant_id, row.plan_version_id]}
-        await bill_the_rest(tx, memory, row, known, at=moment, credit_unused=False, cause=cause)
+        await bill_the_rest(
+            tx,
+            memory,
+            row,
+            terms[row.tenant_id, row.plan_version_id],
+            at=moment,
+            credit_unused=False,
+            cause=cause,
+        )
     tx.emit(await _end(tx, ending, terms))
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from sqlalchemy import Row
 
 from subledger.contracts import events
@@ -18,10 +17,10 @@ from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.eventlog.consumer import caused
 from subledger.services.billing import facts
-from subledger.services.billing.store import invoices, subscriptions
+from subledger.services.billing.store import subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
-from subledger.services.billing.usecases import bill
+from subledger.services.billing.usecases import bill, work_items
 from subledger.services.billing.usecases.bill import Bill, Saved
 from subledger.services.billing.usecases.timelines import (
     History,
@@ -187,33 +186,18 @@ async def _park(tx: Tx, event: Recorded, refused: CoreError) -> None:
     subscription_id = ids.parse("sub", event.data["subscription_id"])
     tenant, at = event.tenant_id, event.occurred_at
     reason = f"{refused.code}: {refused.detail}"
-    item = tx.ids.new()
     data = {"subscription_id": event.data["subscription_id"], "reason": reason}
     await subscriptions.park_subscriptions(
         tx, [{"tenant_id": tenant, "id": subscription_id, "parked_reason": reason}]
     )
     await subscriptions.due.drop(tx, [(tenant, subscriptions.RENEWAL, subscription_id)])
-    await invoices.insert_work_items(
+    tx.emit([caused(event, type=events.BILLING_RUN_PARKED, data=data, occurred_at=at)])
+    await work_items.open_item(
         tx,
-        [
-            {
-                "tenant_id": tenant,
-                "id": item,
-                "kind": "billing_run_parked",
-                "account_id": event.subject,
-                "data": msgspec.json.encode(data).decode(),
-                "opened_at": at,
-            }
-        ],
-    )
-    tx.emit(
-        [
-            caused(event, type=events.BILLING_RUN_PARKED, data=data, occurred_at=at),
-            caused(
-                event,
-                type=events.WORK_ITEM_OPENED,
-                occurred_at=at,
-                data={"work_item_id": ids.text("wrk", item), "kind": "billing_run_parked", **data},
-            ),
-        ]
+        tenant_id=tenant,
+        account_id=event.subject,
+        kind="billing_run_parked",
+        data=data,
+        at=at,
+        cause=event.id,
     )

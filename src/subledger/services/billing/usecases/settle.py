@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from sqlalchemy import Row
 
 from subledger.contracts import events
@@ -27,6 +26,7 @@ from subledger.services.billing import facts, ledger
 from subledger.services.billing.store import invoices, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
+from subledger.services.billing.usecases import work_items
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,43 +298,24 @@ async def _activate(
 async def _open_unapplied(
     tx: Tx, scene: _Scene, outcomes: Sequence[_Outcome], settled: dict[Key, int]
 ) -> None:
-    items = []
     for each in outcomes:
         excess = each.event.data["amount_minor"] - settled[each.attempt]
         if excess == 0:
             continue
-        item, at = tx.ids.new(), scene.at[each.account]
-        data = {
-            "payment_id": each.event.data["payment_id"],
-            "invoice_id": each.event.data["invoice_id"],
-            "amount_minor": excess,
-            "currency": each.event.data["currency"],
-        }
-        items.append(
-            {
-                "tenant_id": each.account[0],
-                "id": item,
-                "kind": "payment_unapplied",
-                "account_id": each.account[1],
-                "data": msgspec.json.encode(data).decode(),
-                "opened_at": at,
-            }
+        await work_items.open_item(
+            tx,
+            tenant_id=each.account[0],
+            account_id=each.account[1],
+            kind="payment_unapplied",
+            data={
+                "payment_id": each.event.data["payment_id"],
+                "invoice_id": each.event.data["invoice_id"],
+                "amount_minor": excess,
+                "currency": each.event.data["currency"],
+            },
+            at=scene.at[each.account],
+            cause=each.event.id,
         )
-        tx.emit(
-            [
-                caused(
-                    each.event,
-                    type=events.WORK_ITEM_OPENED,
-                    occurred_at=at,
-                    data={
-                        "work_item_id": ids.text("wrk", item),
-                        "kind": "payment_unapplied",
-                        **data,
-                    },
-                )
-            ]
-        )
-    await invoices.insert_work_items(tx, items)
 
 
 async def not_paid(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -> None:

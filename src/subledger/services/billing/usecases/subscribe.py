@@ -174,7 +174,7 @@ def _bill(loaded: _Loaded, each: SubscribeRequest, row: dict[str, Any]) -> Bill:
         subscription=row,
         terms=terms,
         draft=draft,
-        attached=attached,  # type: ignore[arg-type]
+        attached=attached,  # type: ignore[arg-type]  # rows alike
         reason="subscription_create",
         at=row["anchor_at"],
         cause=each.cause,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -12,7 +15,46 @@ from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.billing import problems
-from subledger.services.billing.store import reads, subscriptions
+from subledger.services.billing.store import invoices, reads, subscriptions
+
+
+async def open_item(
+    tx: Tx,
+    *,
+    tenant_id: UUID,
+    account_id: UUID,
+    kind: str,
+    data: Mapping[str, Any],
+    at: datetime,
+    cause: UUID | None,
+) -> None:
+    """Ask a person to look; ``data`` (public form) is kept and told. The account is locked."""
+    item = tx.ids.new()
+    await invoices.insert_work_items(
+        tx,
+        [
+            {
+                "tenant_id": tenant_id,
+                "id": item,
+                "kind": kind,
+                "account_id": account_id,
+                "data": msgspec.json.encode(data).decode(),
+                "opened_at": at,
+            }
+        ],
+    )
+    tx.emit(
+        [
+            Event(
+                type=events.WORK_ITEM_OPENED,
+                tenant_id=tenant_id,
+                subject=account_id,
+                data={"work_item_id": ids.text("wrk", item), "kind": kind, **data},
+                occurred_at=at,
+                cause=cause,
+            )
+        ]
+    )
 
 
 async def close(
