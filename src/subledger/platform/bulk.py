@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Table, TextClause
 from sqlalchemy.dialects import postgresql
@@ -20,6 +21,13 @@ from sqlalchemy.dialects import postgresql
 from subledger.platform.db import Tx, sql
 
 _dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+
+
+def split(keys: Iterable[tuple[UUID, UUID]]) -> dict[str, list[UUID]]:
+    """Each key once, as the parameters ``tenants`` and ``ids``; the statements order what they
+    lock themselves."""
+    once = dict.fromkeys(keys)
+    return {"tenants": [tenant for tenant, _ in once], "ids": [each for _, each in once]}
 
 
 def _arrays(table: Table, columns: Sequence[str]) -> str:

@@ -1,8 +1,9 @@
-"""Subscriptions: change plan or quantity, see before what it would do, forget a change."""
+"""Subscriptions: change, cancel, and take either back; see before what a change would do."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from uuid import UUID
 
 from fastapi import APIRouter, Response
@@ -12,18 +13,20 @@ from subledger.platform.db import Database, Tx
 from subledger.platform.http.callers import Caller, CallerAdmin, CallerRead
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.http.problems import Problem, problems
+from subledger.platform.http.schemas import Strict
 from subledger.services.billing import facts
 from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import CHANGE_SUBSCRIPTION, READ
 from subledger.services.billing.schemas.references import SubscriptionId
 from subledger.services.billing.schemas.subscriptions import (
+    Cancel,
     ChangeNew,
     ChangePreview,
     Subscription,
 )
 from subledger.services.billing.store import reads
 from subledger.services.billing.terms import TermsMemory
-from subledger.services.billing.usecases import change
+from subledger.services.billing.usecases import change, end
 from subledger.services.billing.usecases.change import ChangeRequest
 
 Load = Callable[[Tx, UUID, UUID], Awaitable[Subscription]]
@@ -57,18 +60,57 @@ def _refused(error: CoreError) -> Problem:
     return Problem("invalid_request", detail=error.detail, pointer="/quantity", fix=error.fix)
 
 
-def add(
-    routes: APIRouter, database: Database, memory: TermsMemory, keys: Keys, *, load: Load
-) -> None:
-    """``/change``, ``/preview-change``, ``/undo-change`` of ``/v1/subscriptions/{id}``."""
-    _add_change(routes, database, memory, keys, load)
-    _add_preview(routes, database, memory)
-    _add_undo(routes, database, memory, keys, load)
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """What the routes that act on one subscription share: each takes an idempotency key and
+    answers the subscription as it is afterwards."""
+
+    database: Database
+    keys: Keys
+    load: Load
+
+    async def act(
+        self,
+        caller: Caller,
+        response: Response,
+        subscription_id: UUID,
+        name: str,
+        body: Strict | None,
+        do: Callable[[Tx], Awaitable[None]],
+    ) -> Subscription:
+        """``do`` it once for the key; the same request again answers without doing."""
+
+        async def work(tx: Tx, _: UUID) -> Subscription:
+            await do(tx)
+            return await self.load(tx, caller.tenant_id, subscription_id)
+
+        async def again(tx: Tx, _: UUID) -> Subscription:
+            return await self.load(tx, caller.tenant_id, subscription_id)
+
+        answered = await self.keys.run(
+            self.database,
+            CHANGE_SUBSCRIPTION,
+            caller,
+            operation=f"subscriptions.{name}",
+            body=body,
+            work=work,
+            load=again,
+            new_id=subscription_id,
+        )
+        return replayed(response, answered)
 
 
-def _add_change(
-    routes: APIRouter, database: Database, memory: TermsMemory, keys: Keys, load: Load
-) -> None:
+def add(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
+    """``/change``, ``/preview-change``, ``/undo-change``, ``/cancel`` and ``/undo-cancel`` of
+    ``/v1/subscriptions/{id}``."""
+    _add_change(routes, actions, memory)
+    _add_preview(routes, actions.database, memory)
+    _add_undo(routes, actions, memory)
+    _add_cancel(routes, actions, memory)
+    _add_undo_cancel(routes, actions, memory)
+
+
+def _add_change(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
     @routes.post(
         "/{subscription_id}/change",
         response_model=Subscription,
@@ -83,27 +125,13 @@ def _add_change(
     async def change_subscription(
         subscription_id: SubscriptionId, body: ChangeNew, caller: CallerAdmin, response: Response
     ) -> Subscription:
-        async def work(tx: Tx, _: UUID) -> Subscription:
+        async def do(tx: Tx) -> None:
             try:
                 await change.change(tx, memory, _request(caller, subscription_id, body))
             except CoreError as refused:
                 raise _refused(refused) from refused
-            return await load(tx, caller.tenant_id, subscription_id)
 
-        async def again(tx: Tx, _: UUID) -> Subscription:
-            return await load(tx, caller.tenant_id, subscription_id)
-
-        answered = await keys.run(
-            database,
-            CHANGE_SUBSCRIPTION,
-            caller,
-            operation="subscriptions.change",
-            body=body,
-            work=work,
-            load=again,
-            new_id=subscription_id,
-        )
-        return replayed(response, answered)
+        return await actions.act(caller, response, subscription_id, "change", body, do)
 
 
 def _add_preview(routes: APIRouter, database: Database, memory: TermsMemory) -> None:
@@ -132,9 +160,7 @@ def _add_preview(routes: APIRouter, database: Database, memory: TermsMemory) -> 
         return ChangePreview.of(planned, described)
 
 
-def _add_undo(
-    routes: APIRouter, database: Database, memory: TermsMemory, keys: Keys, load: Load
-) -> None:
+def _add_undo(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
     @routes.post(
         "/{subscription_id}/undo-change",
         response_model=Subscription,
@@ -147,7 +173,7 @@ def _add_undo(
     async def undo_change(
         subscription_id: SubscriptionId, caller: CallerAdmin, response: Response
     ) -> Subscription:
-        async def work(tx: Tx, _: UUID) -> Subscription:
+        async def do(tx: Tx) -> None:
             await change.undo_change(
                 tx,
                 memory,
@@ -155,19 +181,68 @@ def _add_undo(
                 subscription_id=subscription_id,
                 cause=caller.request_id,
             )
-            return await load(tx, caller.tenant_id, subscription_id)
 
-        async def again(tx: Tx, _: UUID) -> Subscription:
-            return await load(tx, caller.tenant_id, subscription_id)
+        return await actions.act(caller, response, subscription_id, "undo_change", None, do)
 
-        answered = await keys.run(
-            database,
-            CHANGE_SUBSCRIPTION,
-            caller,
-            operation="subscriptions.undo_change",
-            body=None,
-            work=work,
-            load=again,
-            new_id=subscription_id,
-        )
-        return replayed(response, answered)
+
+def _add_cancel(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
+    @routes.post(
+        "/{subscription_id}/cancel",
+        response_model=Subscription,
+        summary="Cancel a subscription",
+        description="`period_end` lets it run until what is paid for is over; `now` ends it at"
+        " once. A subscription that was never paid ends at once, and its invoice is voided."
+        " Changes that waited for the next invoice are billed by a last one; with `credit_unused`"
+        " it gives the rest of the period back as credit.",
+        responses={
+            **problems(
+                "not_found",
+                "subscription_ended",
+                "invoice_reserved",
+                "invoice_still_open",
+                "forbidden",
+            ),
+        },
+    )
+    async def cancel_subscription(
+        subscription_id: SubscriptionId, body: Cancel, caller: CallerAdmin, response: Response
+    ) -> Subscription:
+        async def do(tx: Tx) -> None:
+            await end.cancel(
+                tx,
+                memory,
+                tenant_id=caller.tenant_id,
+                subscription_id=subscription_id,
+                when=body.when,
+                credit_unused=body.credit_unused,
+                cause=caller.request_id,
+            )
+
+        return await actions.act(caller, response, subscription_id, "cancel", body, do)
+
+
+def _add_undo_cancel(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
+    @routes.post(
+        "/{subscription_id}/undo-cancel",
+        response_model=Subscription,
+        summary="Keep a subscription",
+        description="Takes back a cancellation at the end of the period.",
+        responses={
+            **problems(
+                "not_found", "subscription_ended", "cancellation_not_scheduled", "forbidden"
+            ),
+        },
+    )
+    async def undo_cancel(
+        subscription_id: SubscriptionId, caller: CallerAdmin, response: Response
+    ) -> Subscription:
+        async def do(tx: Tx) -> None:
+            await end.undo_cancel(
+                tx,
+                memory,
+                tenant_id=caller.tenant_id,
+                subscription_id=subscription_id,
+                cause=caller.request_id,
+            )
+
+        return await actions.act(caller, response, subscription_id, "undo_cancel", None, do)

@@ -20,10 +20,9 @@ from subledger.services.billing.flows import buy
 from subledger.services.billing.http import changes, customers
 from subledger.services.billing.http.paging import before_id, before_number, id_key
 from subledger.services.billing.http.replay import replayed
-from subledger.services.billing.http.stories import CHANGE_SUBSCRIPTION, READ, SUBSCRIBE
+from subledger.services.billing.http.stories import READ, SUBSCRIBE
 from subledger.services.billing.schemas.references import CustomerId, SubscriptionId
 from subledger.services.billing.schemas.subscriptions import (
-    Cancel,
     Purchase,
     Status,
     Subscription,
@@ -32,7 +31,7 @@ from subledger.services.billing.schemas.subscriptions import (
 )
 from subledger.services.billing.store import reads
 from subledger.services.billing.terms import TermsMemory
-from subledger.services.billing.usecases import end, preview, subscribe
+from subledger.services.billing.usecases import preview, subscribe
 
 
 async def load(tx: Tx, tenant_id: UUID, subscription_id: UUID) -> Subscription:
@@ -48,8 +47,7 @@ def router(database: Database, checkouts: Checkouts, memory: TermsMemory, keys: 
     routes = APIRouter(prefix="/v1/subscriptions", tags=["Subscriptions"])
     _add_create(routes, database, checkouts, memory, keys)
     _add_reads(routes, database, memory)
-    _add_cancel(routes, database, memory, keys)
-    changes.add(routes, database, memory, keys, load=load)
+    changes.add(routes, changes.Actions(database, keys, load), memory)
     return routes
 
 
@@ -232,92 +230,3 @@ def _add_reads(routes: APIRouter, database: Database, memory: TermsMemory) -> No
             str(row.id): facts.price_text(row.plan_name, row.code) for row in prices.values()
         }
         return UpcomingInvoice.of(subscription_id, draft, described)
-
-
-def _add_cancel(routes: APIRouter, database: Database, memory: TermsMemory, keys: Keys) -> None:
-    @routes.post(
-        "/{subscription_id}/cancel",
-        response_model=Subscription,
-        summary="Cancel a subscription",
-        description="`period_end` lets it run until what is paid for is over; `now` ends it at"
-        " once. A subscription that was never paid ends at once, and its invoice is voided."
-        " Changes that waited for the next invoice are billed by a last one; with `credit_unused`"
-        " it gives the rest of the period back as credit.",
-        responses={
-            **problems(
-                "not_found",
-                "subscription_ended",
-                "invoice_reserved",
-                "invoice_still_open",
-                "forbidden",
-            ),
-        },
-    )
-    async def cancel_subscription(
-        subscription_id: SubscriptionId, body: Cancel, caller: CallerAdmin, response: Response
-    ) -> Subscription:
-        async def work(tx: Tx, _: UUID) -> Subscription:
-            await end.cancel(
-                tx,
-                memory,
-                tenant_id=caller.tenant_id,
-                subscription_id=subscription_id,
-                when=body.when,
-                credit_unused=body.credit_unused,
-                cause=caller.request_id,
-            )
-            return await load(tx, caller.tenant_id, subscription_id)
-
-        async def again(tx: Tx, _: UUID) -> Subscription:
-            return await load(tx, caller.tenant_id, subscription_id)
-
-        answered = await keys.run(
-            database,
-            CHANGE_SUBSCRIPTION,
-            caller,
-            operation="subscriptions.cancel",
-            body=body,
-            work=work,
-            load=again,
-            new_id=subscription_id,
-        )
-        return replayed(response, answered)
-
-    @routes.post(
-        "/{subscription_id}/undo-cancel",
-        response_model=Subscription,
-        summary="Keep a subscription",
-        description="Takes back a cancellation at the end of the period.",
-        responses={
-            **problems(
-                "not_found", "subscription_ended", "cancellation_not_scheduled", "forbidden"
-            ),
-        },
-    )
-    async def undo_cancel(
-        subscription_id: SubscriptionId, caller: CallerAdmin, response: Response
-    ) -> Subscription:
-        async def work(tx: Tx, _: UUID) -> Subscription:
-            await end.undo_cancel(
-                tx,
-                memory,
-                tenant_id=caller.tenant_id,
-                subscription_id=subscription_id,
-                cause=caller.request_id,
-            )
-            return await load(tx, caller.tenant_id, subscription_id)
-
-        async def again(tx: Tx, _: UUID) -> Subscription:
-            return await load(tx, caller.tenant_id, subscription_id)
-
-        answered = await keys.run(
-            database,
-            CHANGE_SUBSCRIPTION,
-            caller,
-            operation="subscriptions.undo_cancel",
-            body=None,
-            work=work,
-            load=again,
-            new_id=subscription_id,
-        )
-        return replayed(response, answered)

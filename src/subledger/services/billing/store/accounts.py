@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from subledger.platform.bulk import Insert, Update
+from subledger.platform.bulk import Insert, Update, split
 from subledger.platform.db import Tx, sql
 from subledger.services.billing import tables
 from subledger.services.billing.store.subscriptions import Key
@@ -80,11 +80,6 @@ _EVER_BILLED = sql(
 )
 
 
-def _split(keys: Iterable[Key]) -> dict[str, list[UUID]]:
-    once = dict.fromkeys(keys)
-    return {"tenants": [tenant for tenant, _ in once], "ids": [each for _, each in once]}
-
-
 async def insert_accounts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> int:
     """Insert accounts; one whose external id is taken in its tenant is left out. Tells how many
     were written."""
@@ -104,7 +99,7 @@ async def delete_accounts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
 
 async def customers(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
     """Customers that exist and are not deleted, with all their fields."""
-    rows = await tx.rows(_CUSTOMERS, **_split(keys))
+    rows = await tx.rows(_CUSTOMERS, **split(keys))
     return {(row.tenant_id, row.id): row for row in rows}
 
 
@@ -121,11 +116,11 @@ async def list_customers(
 
 async def with_live_subscriptions(tx: Tx, keys: Iterable[Key], *, live: Iterable[str]) -> set[Key]:
     """Which accounts pay for, or use, a subscription in one of the ``live`` states."""
-    rows = await tx.rows(_WITH_LIVE_SUBSCRIPTIONS, **_split(keys), live=sorted(live))
+    rows = await tx.rows(_WITH_LIVE_SUBSCRIPTIONS, **split(keys), live=sorted(live))
     return {(row.tenant_id, row.id) for row in rows}
 
 
 async def ever_billed(tx: Tx, keys: Iterable[Key]) -> set[Key]:
     """Which accounts have had a subscription or an entry, and so are bound to their currency."""
-    rows = await tx.rows(_EVER_BILLED, **_split(keys))
+    rows = await tx.rows(_EVER_BILLED, **split(keys))
     return {(row.tenant_id, row.id) for row in rows}

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from subledger.platform.bulk import Insert, Update
+from subledger.platform.bulk import Insert, Update, split
 from subledger.platform.db import Tx, sql
 from subledger.services.billing import tables
 from subledger.services.billing.store.subscriptions import Key
@@ -88,11 +88,6 @@ _DISCOUNTS_BY_CODE = sql(
 )
 
 
-def _split(keys: Iterable[Key]) -> dict[str, list[UUID]]:
-    once = dict.fromkeys(keys)
-    return {"tenants": [tenant for tenant, _ in once], "ids": [each for _, each in once]}
-
-
 def _by_key(rows: Iterable[Row[Any]]) -> dict[Key, Row[Any]]:
     return {(row.tenant_id, row.id): row for row in rows}
 
@@ -137,11 +132,11 @@ async def update_plans(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 async def products(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
-    return _by_key(await tx.rows(_PRODUCTS, **_split(keys)))
+    return _by_key(await tx.rows(_PRODUCTS, **split(keys)))
 
 
 async def lock_products(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
-    return _by_key(await tx.rows(_LOCK_PRODUCTS, **_split(keys)))
+    return _by_key(await tx.rows(_LOCK_PRODUCTS, **split(keys)))
 
 
 async def list_products(
@@ -155,11 +150,11 @@ async def list_products(
 
 async def plans(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
     """Plans with their latest version."""
-    return _by_key(await tx.rows(_PLANS, **_split(keys)))
+    return _by_key(await tx.rows(_PLANS, **split(keys)))
 
 
 async def lock_plans(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
-    return _by_key(await tx.rows(_LOCK_PLANS, **_split(keys)))
+    return _by_key(await tx.rows(_LOCK_PLANS, **split(keys)))
 
 
 async def list_plans(
@@ -181,7 +176,7 @@ async def list_versions(
 
 
 async def discounts(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
-    return _by_key(await tx.rows(_DISCOUNTS, **_split(keys)))
+    return _by_key(await tx.rows(_DISCOUNTS, **split(keys)))
 
 
 async def list_discounts(

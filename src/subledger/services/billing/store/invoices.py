@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from subledger.platform.bulk import Insert, Update, by_keys
+from subledger.platform.bulk import Insert, Update, by_keys, split
 from subledger.platform.db import Tx, sql
 from subledger.services.billing import tables
 from subledger.services.billing.store.subscriptions import Key
@@ -96,12 +96,6 @@ _TRANSFERS_OF = sql(
 )
 
 
-def _split(keys: Iterable[Key]) -> dict[str, list[UUID]]:
-    """Each key once; the statements order what they lock themselves."""
-    once = dict.fromkeys(keys)
-    return {"tenants": [tenant for tenant, _ in once], "ids": [each for _, each in once]}
-
-
 async def take_numbers(
     tx: Tx, counts: Mapping[tuple[UUID, str], int]
 ) -> dict[tuple[UUID, str], int]:
@@ -156,19 +150,19 @@ async def insert_work_items(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
 
 async def lock_invoices(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
     """Lock invoices in ascending order (accounts and subscriptions are locked before)."""
-    rows = await tx.rows(_LOCK_INVOICES, **_split(keys))
+    rows = await tx.rows(_LOCK_INVOICES, **split(keys))
     return {(row.tenant_id, row.id): row for row in rows}
 
 
 async def invoices(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
-    rows = await tx.rows(_INVOICES, **_split(keys))
+    rows = await tx.rows(_INVOICES, **split(keys))
     return {(row.tenant_id, row.id): row for row in rows}
 
 
 async def subscriptions_of(tx: Tx, invoices: Iterable[Key]) -> dict[Key, list[UUID]]:
     """The subscriptions that each invoice bills."""
     found: dict[Key, list[UUID]] = {}
-    for row in await tx.rows(_SUBSCRIPTIONS_OF, **_split(invoices)):
+    for row in await tx.rows(_SUBSCRIPTIONS_OF, **split(invoices)):
         found.setdefault((row.tenant_id, row.invoice_id), []).append(row.subscription_id)
     return found
 
@@ -176,7 +170,7 @@ async def subscriptions_of(tx: Tx, invoices: Iterable[Key]) -> dict[Key, list[UU
 async def open_invoices_of(tx: Tx, subscriptions: Iterable[Key]) -> dict[Key, set[UUID]]:
     """The open invoices of each subscription."""
     found: dict[Key, set[UUID]] = {}
-    for row in await tx.rows(_OPEN_OF_SUBSCRIPTIONS, **_split(subscriptions)):
+    for row in await tx.rows(_OPEN_OF_SUBSCRIPTIONS, **split(subscriptions)):
         found.setdefault((row.tenant_id, row.subscription_id), set()).add(row.id)
     return found
 
@@ -184,14 +178,14 @@ async def open_invoices_of(tx: Tx, subscriptions: Iterable[Key]) -> dict[Key, se
 async def reservations(tx: Tx, invoices: Iterable[Key]) -> dict[Key, list[Row[Any]]]:
     """All reservations of each invoice; the invoice's lock protects them."""
     found: dict[Key, list[Row[Any]]] = {}
-    for row in await tx.rows(_RESERVATIONS, **_split(invoices)):
+    for row in await tx.rows(_RESERVATIONS, **split(invoices)):
         found.setdefault((row.tenant_id, row.invoice_id), []).append(row)
     return found
 
 
 async def booked_attempts(tx: Tx, attempts: Iterable[Key]) -> set[Key]:
     """Which attempts' money is booked already."""
-    rows = await tx.rows(_RECEIPTS, **_split(attempts))
+    rows = await tx.rows(_RECEIPTS, **split(attempts))
     return {(row.tenant_id, row.attempt_id) for row in rows}
 
 
@@ -200,6 +194,6 @@ async def transfers_of(
 ) -> dict[Key, list[Row[Any]]]:
     """The transfers of these kinds that speak of each invoice, in the order of their posting."""
     found: dict[Key, list[Row[Any]]] = {}
-    for row in await tx.rows(_TRANSFERS_OF, **_split(invoices), kinds=list(kinds)):
+    for row in await tx.rows(_TRANSFERS_OF, **split(invoices), kinds=list(kinds)):
         found.setdefault((row.tenant_id, row.invoice_id), []).append(row)
     return found

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import msgspec
 from sqlalchemy import Row
 
 from subledger.core.timeline import Line
-from subledger.platform.bulk import Insert, by_keys
+from subledger.platform.bulk import Insert, by_keys, split
 from subledger.platform.db import Tx, sql
 from subledger.services.billing import tables
 from subledger.services.billing.store.subscriptions import Key
@@ -61,11 +60,6 @@ _UNSCHEDULE = sql(
 )
 
 
-def _split(keys: Iterable[Key]) -> dict[str, list[UUID]]:
-    once = dict.fromkeys(keys)
-    return {"tenants": [tenant for tenant, _ in once], "ids": [each for _, each in once]}
-
-
 async def insert_phases(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     """Phases of locked (or new) subscriptions; one that begins at the same moment is replaced."""
     await _INSERT(tx, rows)
@@ -74,7 +68,7 @@ async def insert_phases(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
 async def phases(tx: Tx, keys: Iterable[Key]) -> dict[Key, list[Row[Any]]]:
     """Each subscription's phases, the earliest first."""
     found: dict[Key, list[Row[Any]]] = {}
-    for row in await tx.rows(_PHASES, **_split(keys)):
+    for row in await tx.rows(_PHASES, **split(keys)):
         found.setdefault((row.tenant_id, row.subscription_id), []).append(row)
     return found
 
@@ -111,10 +105,10 @@ async def schedule(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
 
 async def scheduled(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
     """The change that each subscription waits for."""
-    rows = await tx.rows(_SCHEDULED, **_split(keys))
+    rows = await tx.rows(_SCHEDULED, **split(keys))
     return {(row.tenant_id, row.subscription_id): row for row in rows}
 
 
 async def unschedule(tx: Tx, keys: Iterable[Key]) -> None:
     """Forget the changes that locked subscriptions wait for."""
-    await tx.run(_UNSCHEDULE, **_split(keys))
+    await tx.run(_UNSCHEDULE, **split(keys))

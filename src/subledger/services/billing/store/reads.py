@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from subledger.platform.bulk import Update
+from subledger.platform.bulk import Update, split
 from subledger.platform.db import Tx, sql
 from subledger.services.billing import tables
 from subledger.services.billing.store.subscriptions import Key
@@ -146,11 +146,6 @@ _CLOSE_WORK_ITEMS = Update(
 )
 
 
-def _split(keys: Iterable[Key]) -> dict[str, list[UUID]]:
-    once = dict.fromkeys(keys)
-    return {"tenants": [tenant for tenant, _ in once], "ids": [each for _, each in once]}
-
-
 def _by_key(rows: Iterable[Row[Any]]) -> dict[Key, Row[Any]]:
     return {(row.tenant_id, row.id): row for row in rows}
 
@@ -160,7 +155,7 @@ def _by_key(rows: Iterable[Row[Any]]) -> dict[Key, Row[Any]]:
 
 async def subscriptions(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
     """Subscriptions with plan, product, discounts and latest invoice."""
-    return _by_key(await tx.rows(_SUBSCRIPTIONS, **_split(keys)))
+    return _by_key(await tx.rows(_SUBSCRIPTIONS, **split(keys)))
 
 
 async def list_subscriptions(
@@ -193,7 +188,7 @@ async def list_subscriptions_of_payer(
 
 
 async def invoices(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
-    return _by_key(await tx.rows(_INVOICES, **_split(keys)))
+    return _by_key(await tx.rows(_INVOICES, **split(keys)))
 
 
 async def list_invoices(
@@ -245,19 +240,19 @@ async def list_invoices_of_subscription(
 async def lines(tx: Tx, invoices: Iterable[Key]) -> dict[Key, list[Row[Any]]]:
     """The lines of each invoice, in order; ``derivation`` as JSON text."""
     found: dict[Key, list[Row[Any]]] = {}
-    for row in await tx.rows(_LINES, **_split(invoices)):
+    for row in await tx.rows(_LINES, **split(invoices)):
         found.setdefault((row.tenant_id, row.invoice_id), []).append(row)
     return found
 
 
 async def prices(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
     """Prices with the name of their plan."""
-    return _by_key(await tx.rows(_PRICES, **_split(keys)))
+    return _by_key(await tx.rows(_PRICES, **split(keys)))
 
 
 async def inputs(tx: Tx, invoices: Iterable[Key]) -> dict[Key, Row[Any]]:
     """What each invoice was computed from (JSON text), and its hash."""
-    return _by_key(await tx.rows(_INPUTS, **_split(invoices)))
+    return _by_key(await tx.rows(_INPUTS, **split(invoices)))
 
 
 async def set_close_reasons(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -270,7 +265,7 @@ async def set_close_reasons(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
 
 async def work_items(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
     """``data`` as JSON text. The account's lock protects a work item."""
-    return _by_key(await tx.rows(_WORK_ITEMS, **_split(keys)))
+    return _by_key(await tx.rows(_WORK_ITEMS, **split(keys)))
 
 
 async def list_work_items(

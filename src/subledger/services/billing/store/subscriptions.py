@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from subledger.core.states import DUE_RANK
-from subledger.platform.bulk import Insert, Update, by_keys
+from subledger.platform.bulk import Insert, Update, by_keys, split
 from subledger.platform.db import Tx, sql
 from subledger.platform.due import Due, DueQueue
 from subledger.services.billing import tables
@@ -147,15 +147,9 @@ _USED = Update(
 )
 
 
-def _split(keys: Iterable[Key]) -> dict[str, list[UUID]]:
-    """Each key once; the statements order what they lock themselves."""
-    once = dict.fromkeys(keys)
-    return {"tenants": [tenant for tenant, _ in once], "ids": [each for _, each in once]}
-
-
 async def lock_accounts(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
     """Lock accounts in ascending order. Whoever holds the account decides alone."""
-    rows = await tx.rows(_LOCK_ACCOUNTS, **_split(keys))
+    rows = await tx.rows(_LOCK_ACCOUNTS, **split(keys))
     tx.held.update({("account", row.tenant_id, row.id): row for row in rows})
     return {(row.tenant_id, row.id): row for row in rows}
 
@@ -166,7 +160,7 @@ async def accounts(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
     held = {key: tx.held.get(("account", *key)) for key in wanted}
     if all(held.values()):
         return {key: row for key, row in held.items() if row is not None}
-    rows = await tx.rows(_ACCOUNTS, **_split(wanted))
+    rows = await tx.rows(_ACCOUNTS, **split(wanted))
     return {(row.tenant_id, row.id): row for row in rows}
 
 
@@ -189,36 +183,36 @@ async def moments(tx: Tx, keys: Iterable[Key], rows: Mapping[Key, Row[Any]]) -> 
 
 async def lock_subscriptions(tx: Tx, keys: Iterable[Key]) -> list[Row[Any]]:
     """Lock subscriptions, whose payers' accounts are locked already, in ascending order."""
-    return list(await tx.rows(_LOCK_SUBSCRIPTIONS, **_split(keys)))
+    return list(await tx.rows(_LOCK_SUBSCRIPTIONS, **split(keys)))
 
 
 async def subscriptions(tx: Tx, keys: Iterable[Key]) -> list[Row[Any]]:
     """Subscriptions as they are, unlocked."""
-    return list(await tx.rows(_SUBSCRIPTIONS, **_split(keys)))
+    return list(await tx.rows(_SUBSCRIPTIONS, **split(keys)))
 
 
 async def plan_terms(tx: Tx, keys: Iterable[Key]) -> Sequence[Row[Any]]:
     """One row per price of each plan version ``(tenant_id, plan_version_id)``."""
-    return await tx.rows(_PLAN_TERMS, **_split(keys))
+    return await tx.rows(_PLAN_TERMS, **split(keys))
 
 
 async def latest_versions(tx: Tx, plans: Iterable[Key]) -> dict[Key, UUID]:
     """The newest version of each plan ``(tenant_id, plan_id)`` that exists."""
-    rows = await tx.rows(_LATEST_VERSIONS, **_split(plans))
+    rows = await tx.rows(_LATEST_VERSIONS, **split(plans))
     return {(row.tenant_id, row.plan_id): row.plan_version_id for row in rows}
 
 
 async def attached_discounts(tx: Tx, keys: Iterable[Key]) -> dict[Key, list[Row[Any]]]:
     """The discounts of each subscription, in the order in which they were attached."""
     found: dict[Key, list[Row[Any]]] = {}
-    for row in await tx.rows(_ATTACHED_DISCOUNTS, **_split(keys)):
+    for row in await tx.rows(_ATTACHED_DISCOUNTS, **split(keys)):
         found.setdefault((row.tenant_id, row.subscription_id), []).append(row)
     return found
 
 
 async def discounts(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
     """Discounts of the catalogue."""
-    rows = await tx.rows(_DISCOUNTS, **_split(keys))
+    rows = await tx.rows(_DISCOUNTS, **split(keys))
     return {(row.tenant_id, row.id): row for row in rows}
 
 
@@ -259,7 +253,7 @@ async def park_subscriptions(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
 async def append_changes(tx: Tx, changes: Sequence[Mapping[str, Any]]) -> None:
     """Append to the history of subscriptions that are locked (or new); at most one change each."""
     keys = [(each["tenant_id"], each["subscription_id"]) for each in changes]
-    rows = await tx.rows(_NEXT_CHANGE, **_split(keys)) if changes else []
+    rows = await tx.rows(_NEXT_CHANGE, **split(keys)) if changes else []
     numbers = {(row.tenant_id, row.subscription_id): row.n for row in rows}
     await _CHANGES(
         tx,
