@@ -11,9 +11,9 @@ from fastapi import APIRouter, Response
 from subledger.core.errors import CoreError
 from subledger.platform.db import Database, Tx
 from subledger.platform.http.callers import Caller, CallerAdmin, CallerRead
+from subledger.platform.http.fields import Strict
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.http.problems import Problem, problems
-from subledger.platform.http.schemas import Strict
 from subledger.services.billing import facts
 from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import CHANGE_SUBSCRIPTION, READ
