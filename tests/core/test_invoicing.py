@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 
 from subledger.core.calendar import Anchor, Interval, Unit, boundary
 from subledger.core.difference import difference
-from subledger.core.discounts import Discount, Duration, Kind
+from subledger.core.discounts import Discount, Duration, Kind, Running
 from subledger.core.errors import AmountOutOfRange
 from subledger.core.invoicing import content_hash, draft, join
 from subledger.core.pricing import Flat, PerUnit
 from subledger.core.proration import BY_DAY, BY_SECOND
-from subledger.core.timeline import Attached, Item, Phase, Timeline
+from subledger.core.tax import Place, Rate
+from subledger.core.timeline import Item, Phase, Taxed, Timeline
 
 START = datetime(2026, 1, 31, 10, tzinfo=UTC)
 PROGRAM = Path(__file__).parents[2] / "examples/recompute_invoice.py"
@@ -65,50 +66,70 @@ def test_no_period_starts_after_the_end():
 def test_a_discount_for_two_periods_stops_within_one_draft():
     half = Discount("half", Kind.PERCENT, Decimal(50), None, None, Duration.PERIODS, 2)
     found = draft(
-        timeline(attached=[Attached(half, 0)]), first_period=0,
+        timeline(attached=[Running(half)]), first_period=0,
         horizon_at=START + timedelta(days=120), most_periods=3,
     )  # fmt: skip
     assert [line.net_minor for line in found.lines] == [499, 499, 999]
-    assert found.used == {"half": 2}
+    assert found.usage["half"].periods == 2
 
 
 def test_a_discount_given_once_stays_given_when_its_period_is_billed_again():
     once = Discount("once", Kind.PERCENT, Decimal(50), None, None, Duration.ONCE, None)
     base = Item("base", Flat(999), Decimal(1))
     horizon_at = START + timedelta(days=40)
-    first = draft(timeline(base, attached=[Attached(once, 0)]), first_period=0, horizon_at=START)
-    assert ([line.net_minor for line in first.lines], first.used) == ([499], {"once": 1})
+    first = draft(timeline(base, attached=[Running(once)]), first_period=0, horizon_at=START)
+    assert ([line.net_minor for line in first.lines], first.usage["once"].periods) == ([499], 1)
 
     again = draft(
-        timeline(base, attached=[Attached(once, 0)]), first_period=0, horizon_at=horizon_at,
+        timeline(base, attached=[Running(once)]), first_period=0, horizon_at=horizon_at,
         most_periods=2, billed=first.lines,
     )  # fmt: skip
-    assert ([line.net_minor for line in again.lines], again.used) == ([999], {})
+    assert ([line.net_minor for line in again.lines], again.usage) == ([999], first.usage)
 
     dearer = Item("base", Flat(1999), Decimal(1))
     changed = draft(
-        timeline(dearer, attached=[Attached(once, 0)]), first_period=0, horizon_at=START,
+        timeline(dearer, attached=[Running(once)]), first_period=0, horizon_at=START,
         billed=first.lines,
     )  # fmt: skip
     assert [(line.kind, line.net_minor) for line in changed.lines] == [
         ("credit", -499), ("charge", 999),
     ]  # fmt: skip
-    assert changed.used == {}
+    assert changed.usage["once"].periods == 1
 
 
 def test_a_credit_takes_back_what_stands_with_the_rate_it_was_taxed_at():
-    charged = draft(timeline(), first_period=0, horizon_at=START).lines[0]
-    at_19 = replace(charged, quantity=Decimal(2), tax_minor=190, tax_rate=Decimal(19))
-    at_7 = replace(charged, quantity=Decimal(3), tax_minor=70, tax_rate=Decimal(7))
-    back = difference([], [at_19])
-    billed = [at_19, *back, at_7]
+    at_19, at_7 = taxed_at("19"), taxed_at("7")
+    first = draft(timeline(at_19), first_period=0, horizon_at=START)
+    assert (first.tax_minor, first.total_minor) == (190, 1189)
+    # The rate of the day does not touch what was billed before it.
+    assert draft(timeline(at_7), first_period=0, horizon_at=START, billed=first.lines).lines == ()
+    back = difference([], first.lines)
+    anew = draft(timeline(at_7), first_period=0, horizon_at=START, billed=(*first.lines, *back))
+    assert (anew.tax_minor, anew.total_minor) == (70, 1069)
+    billed = [*first.lines, *back, *anew.lines]
     for ordered in permutations(billed):
         assert [
-            (each.net_minor, each.tax_minor, each.tax_rate, each.quantity)
-            for each in difference([], ordered)
-        ] == [(-999, -70, Decimal(7), Decimal(3))]
-    # Right in its net amount, wrong in its tax: not billed right.
-    assert [each.tax_minor for each in difference([at_7], [at_19])] == [-190, 70]
+            (each.net_minor, each.tax_minor, each.tax_rate) for each in difference([], ordered)
+        ] == [(-999, -70, Decimal(7))]
+
+
+def taxed_at(percent: str, **more) -> Item:
+    rate = Rate(f"vat-{percent}", Decimal(percent), "VAT", Place("DE"))
+    return Item("base", Flat(999), Decimal(1), taxed=Taxed((rate,), **more))
+
+
+def test_an_inclusive_price_stays_what_it_is_and_its_credit_gives_back_its_tax():
+    half = START + timedelta(days=14)
+    item = taxed_at("19", inclusive=True)
+    first = draft(timeline(item), first_period=0, horizon_at=START)
+    assert (first.subtotal_minor, first.tax_minor, first.tax_included_minor) == (999, 160, 160)
+    assert (first.lines[0].net_minor, first.total_minor) == (839, 999)
+    ended = replace(timeline(item), phases=(Phase(START, (item,)), Phase(half, ())))
+    back = draft(ended, first_period=0, horizon_at=START, billed=first.lines)
+    # 14 of 28 days: 4.99 of 9.99 go back (9.99 less the rounded half), half of the tax with them.
+    (credit,) = back.lines
+    assert (credit.gross_minor, credit.tax_minor, credit.net_minor) == (-499, -80, -419)
+    assert draft(ended, first_period=0, horizon_at=START, billed=(*first.lines, credit)).lines == ()
 
 
 def test_amounts_beyond_the_limit_are_refused():
@@ -138,11 +159,10 @@ discounts = st.lists(
 
 def build(models, quantity, chosen) -> Timeline:
     attached = [
-        Attached(
+        Running(
             Discount(str(n), Kind.PERCENT, value, None, None, duration, n + 1)
             if kind == "percent"
             else Discount(str(n), Kind.FIXED, None, value, "EUR", duration, n + 1),
-            0,
         )
         for n, (kind, value, duration) in enumerate(chosen)
     ]
@@ -164,7 +184,7 @@ def test_billing_twice_bills_once_in_any_order(models, quantity, chosen, periods
     )  # fmt: skip
     assert again.lines == ()
     assert again.total_minor == 0
-    assert again.used == {}
+    assert again.usage == first.usage
 
 
 @given(items, items, st.decimals(0, 500, places=2), discounts)
@@ -272,19 +292,19 @@ def test_a_plan_change_leaves_what_both_plans_have_alone():
 
 
 def test_a_fixed_discount_is_shared_by_time_and_never_shaved_twice():
-    once = Attached(Discount("o", Kind.FIXED, None, 500, "EUR", Duration.ONCE, None), 0)
+    once = Running(Discount("o", Kind.FIXED, None, 500, "EUR", Duration.ONCE, None))
     first = billed_now(of_seats((0, 1), attached=[once]))
-    assert (first.total_minor, first.used) == (500, {"o": 1})
+    assert (first.total_minor, first.usage["o"].taken_minor) == (500, 500)
     changed = billed_now(of_seats((0, 1), (15.5, 3), attached=[once]), first.lines)
     # Half of the 5.00 paid comes back; of half a month for 30.00 the other half of 5.00 goes off.
     assert [each.net_minor for each in changed.lines] == [-250, 1500 - 250]
-    assert changed.used == {}
+    assert changed.usage["o"].taken_minor == 500
     ended = billed_now(of_seats((0, 1), (15.5, 0), attached=[once]), first.lines)
     assert ended.total_minor == -250, "half of what was paid"
 
 
 def test_a_percentage_is_taken_off_each_part():
-    half = Attached(Discount("h", Kind.PERCENT, Decimal(50), None, None, Duration.FOREVER, None), 0)
+    half = Running(Discount("h", Kind.PERCENT, Decimal(50), None, None, Duration.FOREVER, None))
     first = billed_now(of_seats((0, 1), attached=[half]))
     changed = billed_now(of_seats((0, 1), (15.5, 3), attached=[half]), first.lines)
     assert [each.net_minor for each in changed.lines] == [-250, 750]
@@ -348,7 +368,16 @@ def test_a_program_that_imports_nothing_of_ours_recomputes_the_total(tmp_path):
     )  # fmt: skip
     explained: dict[str, Any] = {
         "total_minor": found.total_minor,
-        "lines": [{"net_minor": x.net_minor, "derivation": x.derivation} for x in found.lines],
+        "inputs": {"taxes": list(found.taxes)},
+        "lines": [
+            {
+                "kind": x.kind,
+                "net_minor": x.net_minor,
+                "tax_minor": x.tax_minor,
+                "derivation": x.derivation,
+            }
+            for x in found.lines
+        ],
     }
     path = tmp_path / "explained.json"
     path.write_text(json.dumps(explained))

@@ -61,6 +61,16 @@ class Interval:
             )
 
 
+def times_in(longer: Interval, shorter: Interval) -> int | None:
+    """How many of the shorter interval make the longer one, whatever the date; None if no whole
+    number does: months are not made of weeks."""
+    months = (longer.unit.months * longer.count, shorter.unit.months * shorter.count)
+    if not any(months):
+        days = [each.count * (7 if each.unit is Unit.WEEK else 1) for each in (longer, shorter)]
+        return None if days[0] % days[1] else days[0] // days[1]
+    return None if not all(months) or months[0] % months[1] else months[0] // months[1]
+
+
 _NOT_ZONES = ("/", ".", "localtime", "posixrules", "Factory", "posix/", "right/")
 
 

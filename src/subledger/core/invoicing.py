@@ -1,8 +1,8 @@
 """Invoices are a difference: the lines that should exist, less the lines that do.
 
 Renewal, first invoice, change, retry after a crash, preview and dry run are all ``draft``. The
-difference is taken over the dirty range only: what lies before it stands. Billing the same twice
-therefore bills once, in whatever order the lines are presented.
+difference is taken over the dirty range only: what fell due before it stands. Billing the same
+twice therefore bills once, in whatever order the lines are presented.
 
 Each line keeps its derivation as plain data (texts and integers), from which a program that
 imports nothing of ours can recompute it (``examples/recompute_invoice.py``).
@@ -14,20 +14,21 @@ import hashlib
 import json
 from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from fractions import Fraction
-from itertools import pairwise
 from typing import Any
 
-from subledger.core import discounts as discounting
-from subledger.core import proration, sharing
+from subledger.core import tax as taxes
 from subledger.core.calendar import Period, boundary
-from subledger.core.difference import ENGINE_VERSION, difference
-from subledger.core.money import check_amount, round_half_up
-from subledger.core.pricing import exact_text, price
-from subledger.core.proration import Share
-from subledger.core.timeline import Draft, Item, Line, Timeline
+from subledger.core.difference import difference, discounts_of
+from subledger.core.discounts import Running, Usage
+from subledger.core.intended import due, parts_at, parts_at_end, windows
+from subledger.core.money import check_amount
+from subledger.core.tax import LineTax, TaxLine
+from subledger.core.timeline import UNTAXED, Draft, Line, Taxed, Timeline
+
+_Key = tuple[str, datetime]
 
 
 def draft(
@@ -38,86 +39,142 @@ def draft(
     billed: Iterable[Line] = (),
     most_periods: int = 1,
 ) -> Draft:
-    """The lines of the periods from number ``first_period`` that have begun by ``horizon_at``,
-    less ``billed`` (the lines that exist in that range), at most ``most_periods`` periods.
+    """What falls due from the start of period ``first_period`` up to ``horizon_at``, less
+    ``billed`` (the lines that exist; those that fell due earlier are passed over), at most
+    ``most_periods`` periods.
 
-    Prices are in advance: a period is billed at its start. Where a phase begins inside a period,
-    each side pays its part of the period by the timeline's proration. Raises AmountOutOfRange when
-    a line or the total exceeds 10^15 minor units, DateOutOfRange beyond the calendar's years.
+    In advance a period falls due at its start, in arrears at its end, or where the subscription
+    ends. Taxes are those of the charges that are added; credits give back the taxes stored.
+    Raises AmountOutOfRange when a line or the total exceeds 10^15 minor units, DateOutOfRange
+    beyond the calendar's years, and what prices, discounts and taxes refuse.
     """
     lines: list[Line] = []
-    used: dict[str, int] = {}
-    starts: list[datetime] = []
+    taxed: dict[_Key, Taxed] = {}
+    usage: dict[str, Usage] = {}
+    attached = timeline.attached
+    kinds = windows(timeline)
     last: Period | None = None
     n = first_period
-    start_at = boundary(timeline.anchor, timeline.interval, n)
+    start_at = first_at = boundary(timeline.anchor, timeline.interval, n)
+    ends = timeline.ended_at
     while n < first_period + most_periods and start_at <= horizon_at:
-        if timeline.ended_at is not None and start_at >= timeline.ended_at:
+        if ends is not None and start_at >= ends:
             break
+        found = due(timeline, parts_at(timeline, kinds, n, start_at), attached, start_at)
+        lines += found.lines
+        taxed |= found.taxed
+        if found.usage:
+            usage |= found.usage
+            attached = _with(attached, usage)
         end_at = boundary(timeline.anchor, timeline.interval, n + 1)
         last = Period(start_at, end_at)
-        starts.append(start_at)
-        lines += _intended(timeline, last, used)
         n, start_at = n + 1, end_at
-    existing = tuple(billed)
+    over = ends is not None and start_at >= ends
+    if over and ends is not None and ends <= horizon_at and timeline.in_arrears:
+        found = due(timeline, parts_at_end(timeline, kinds), attached, ends)
+        lines += found.lines
+        taxed |= found.taxed
+        usage |= found.usage
+    existing = [line for line in billed if line.due_at >= first_at]
     if existing:
         lines = difference(lines, existing)
-        used = _newly_used(lines, existing, starts)
-    ends = timeline.ended_at is not None and start_at >= timeline.ended_at
-    return _sum(timeline, lines, last, n - first_period, None if ends else start_at, used)
+    taxed_lines, rounding = _with_taxes(timeline, lines, taxed)
+    return _sum(
+        timeline, taxed_lines, last, n - first_period, None if over else start_at, usage, rounding
+    )
 
 
-def _newly_used(
-    added: Iterable[Line], billed: Iterable[Line], starts: Sequence[datetime]
-) -> dict[str, int]:
-    """A discount that a period's billed lines have taken is not used again when they change."""
-    used: dict[str, int] = {}
-    for discount, _ in sorted(_taken(added, starts) - _taken(billed, starts)):
-        used[discount] = used.get(discount, 0) + 1
-    return used
+def _with(attached: Iterable[Running], usage: Mapping[str, Usage]) -> tuple[Running, ...]:
+    return tuple(
+        replace(each, usage=usage[each.discount.id]) if each.discount.id in usage else each
+        for each in attached
+    )
 
 
-def _taken(lines: Iterable[Line], starts: Sequence[datetime]) -> set[tuple[str, int]]:
-    """Discount id and place of the period in which it was taken."""
-    return {
-        (step["discount_id"], bisect(starts, line.charged_from_at))
-        for line in lines
-        if line.kind == "charge"
-        for step in line.derivation["discounts"]
-    }
+def redraft(
+    timeline: Timeline,
+    *,
+    billed: Sequence[Line],
+    first_period: int,
+    periods: int,
+    horizon_at: datetime,
+) -> Draft:
+    """``draft`` of ``periods`` periods that are billed already, in full or in part. The usage of
+    ``timeline.attached`` is as it stands now: what ``billed`` took is left out of it first."""
+    fresh = replace(
+        timeline, attached=_before(timeline, billed, first_period=first_period, periods=periods)
+    )
+    return draft(
+        fresh,
+        first_period=first_period,
+        horizon_at=horizon_at,
+        billed=billed,
+        most_periods=periods,
+    )
 
 
-def taken(
-    billed: Iterable[Line], timeline: Timeline, *, first_period: int, periods: int
-) -> dict[str, int]:
-    """In how many of these periods the billed lines took each discount, by its id."""
+def _before(
+    timeline: Timeline, billed: Iterable[Line], *, first_period: int, periods: int
+) -> tuple[Running, ...]:
+    """The discounts with what they had given before the first of these periods."""
+    if not timeline.attached:
+        return ()
     starts = [
         boundary(timeline.anchor, timeline.interval, n)
         for n in range(first_period, first_period + periods)
     ]
-    found: dict[str, int] = {}
-    for discount, _ in _taken(billed, starts):
-        found[discount] = found.get(discount, 0) + 1
-    return found
+    by_period: dict[int, list[Line]] = {}
+    for line in billed:
+        if line.due_at >= starts[0]:
+            by_period.setdefault(bisect(starts, line.due_at), []).append(line)
+    taken: dict[str, tuple[int, int]] = {}
+    for lines in by_period.values():
+        minors = discounts_of(lines)
+        for name in minors.keys() | _units_given(lines):
+            times, minor = taken.get(name, (0, 0))
+            given = minors.get(name, 0)
+            if given > 0 or name not in minors:
+                taken[name] = (times + 1, minor + given)
+    return tuple(
+        replace(each, usage=_less(each.usage, *taken[each.discount.id]))
+        if each.discount.id in taken
+        else each
+        for each in timeline.attached
+    )
+
+
+def _units_given(lines: Iterable[Line]) -> set[str]:
+    """The discounts that gave free units on charges."""
+    return {
+        step["discount_id"]
+        for line in lines
+        if line.kind == "charge"
+        for step in line.derivation.get("discounts", ())
+        if "units" in step
+    }
+
+
+def _less(usage: Usage, times: int, minor: int) -> Usage:
+    periods = max(usage.periods - times, 0)
+    return Usage(periods, max(usage.taken_minor - minor, 0), usage.first_at if periods else None)
 
 
 def join(first: Draft, then: Draft) -> Draft:
     """Two drafts of one subscription on one invoice: the end of one cycle, the start of another."""
     assert first.currency == then.currency, "one currency"
-    used = dict(first.used)
-    for each, times in then.used.items():
-        used[each] = used.get(each, 0) + times
     return Draft(
         lines=(*first.lines, *then.lines),
         currency=then.currency,
         subtotal_minor=first.subtotal_minor + then.subtotal_minor,
         discount_minor=first.discount_minor + then.discount_minor,
         tax_minor=first.tax_minor + then.tax_minor,
+        tax_included_minor=first.tax_included_minor + then.tax_included_minor,
         total_minor=check_amount(first.total_minor + then.total_minor),
         period=then.period,
         periods=first.periods + then.periods,
         next_billing_at=then.next_billing_at,
-        used=used,
+        usage={**first.usage, **then.usage},
+        taxes=(*first.taxes, *after(then.taxes, len(first.lines))),
     )
 
 
@@ -127,167 +184,108 @@ def _sum(
     last: Period | None,
     periods: int,
     next_billing_at: datetime | None,
-    used: Mapping[str, int],
+    usage: Mapping[str, Usage],
+    rounding: tuple[Mapping[str, Any], ...],
 ) -> Draft:
     subtotal = sum(line.gross_minor for line in lines)
     discount = sum(line.discount_minor for line in lines)
     tax = sum(line.tax_minor for line in lines)
+    included = sum(line.tax_included_minor for line in lines)
     return Draft(
         lines=tuple(lines),
         currency=timeline.currency,
         subtotal_minor=subtotal,
         discount_minor=discount,
         tax_minor=tax,
-        total_minor=check_amount(subtotal - discount + tax),
+        tax_included_minor=included,
+        total_minor=check_amount(subtotal - discount + tax - included),
         period=last,
         periods=periods,
         next_billing_at=next_billing_at,
-        used=used,
+        usage=usage,
+        taxes=rounding,
     )
 
 
-def _segments(timeline: Timeline, whole: Period) -> list[tuple[Item, Period]]:
-    """Who pays for which part of the period. What a change leaves as it was is not cut."""
-    found: list[tuple[Item, Period]] = []
-    open_until: dict[Item, int] = {}
-    ends = [each.from_at for each in timeline.phases[1:]] + [whole.end_at]
-    for phase, following in zip(timeline.phases, ends, strict=True):
-        start_at, end_at = max(phase.from_at, whole.start_at), min(following, whole.end_at)
-        if start_at >= end_at:
-            continue
-        for item in phase.items:
-            place = open_until.get(item)
-            if place is not None and found[place][1].end_at == start_at:
-                found[place] = (item, Period(found[place][1].start_at, end_at))
-            else:
-                open_until[item] = len(found)
-                found.append((item, Period(start_at, end_at)))
-    return found
+# Taxes --------------------------------------------------------------------------------------------
 
 
-def _intended(timeline: Timeline, whole: Period, used: dict[str, int]) -> list[Line]:
-    """The lines that one period should have."""
-    segments = _segments(timeline, whole)
-    if not segments:
-        return []
-    shares = [None if part == whole else _share(timeline, part, whole) for _, part in segments]
-    priced = [price(item.model, item.quantity) for item, _ in segments]
-    exact = [
-        each.amount if share is None else each.amount * share.fraction
-        for each, share in zip(priced, shares, strict=True)
+def _with_taxes(
+    timeline: Timeline, lines: Sequence[Line], taxed: Mapping[_Key, Taxed]
+) -> tuple[Sequence[Line], tuple[Mapping[str, Any], ...]]:
+    """The lines, the added charges with their taxes, and how these were rounded together."""
+    places = [
+        n
+        for n, line in enumerate(lines)
+        if line.kind == "charge" and taxed.get(line.key, UNTAXED) is not UNTAXED
     ]
-    gross = [check_amount(round_half_up(each)) for each in exact]
-    parts = [part for _, part in segments]
-    taken, steps = _discounted(timeline, whole, parts, gross, used)
-    return [
-        _line(
-            item,
-            part,
-            derivation={
-                "engine": ENGINE_VERSION,
-                "steps": [
-                    {
-                        "kind": step.kind,
-                        "quantity": step.quantity,
-                        "unit_amount": step.unit_amount,
-                        "amount": step.amount,
-                        **({"part": step.part} if step.part else {}),
-                    }
-                    for step in priced[n].steps
-                ],
-                "exact": exact_text(exact[n]),
-                **_shared(shares[n]),
-                "rounding": "half_up",
-                "residue": exact_text(Fraction(exact[n]) - gross[n])
-                if isinstance(exact[n], Fraction)
-                else "0",
-                "gross_minor": gross[n],
-                "discounts": list(steps[n]),
-                "net_minor": gross[n] - taken[n],
-                "tax_rate": "0",
-                "tax_minor": 0,
-            },
-            gross_minor=gross[n],
-            taken_minor=taken[n],
-        )
-        for n, (item, part) in enumerate(segments)
-    ]
-
-
-def _discounted(
-    timeline: Timeline,
-    whole: Period,
-    parts: Sequence[Period],
-    gross: Sequence[int],
-    used: dict[str, int],
-) -> tuple[Sequence[int], Sequence[Sequence[Mapping[str, Any]]]]:
-    """What the attached discounts take off the lines of a period, and their steps."""
-    usable = [
-        each.discount
-        for each in timeline.attached
-        if discounting.applies(each.discount, each.used_periods + used.get(each.discount.id, 0))
-    ]
-    if not usable:
-        return [0] * len(gross), [()] * len(gross)
-    slices = _slices(timeline, whole)
-    applied = (
-        discounting.apply(usable, gross, currency=timeline.currency)
-        if len(slices) == 1
-        else sharing.apply(usable, gross, parts, slices, currency=timeline.currency)
+    if not places:
+        return lines, ()
+    document = taxes.compute(
+        [
+            TaxLine(
+                lines[n].gross_minor - lines[n].discount_minor,
+                taxed[lines[n].key].rates,
+                inclusive=taxed[lines[n].key].inclusive,
+            )
+            for n in places
+        ],
+        rounding=timeline.policy.tax_rounding,
+        ties=timeline.policy.tax_ties,
     )
-    for each in applied.used:
-        used[each] = used.get(each, 0) + 1
-    return applied.by_line_minor, applied.steps
+    result = list(lines)
+    for n, found in zip(places, document.lines, strict=True):
+        result[n] = _taxed(lines[n], taxed[lines[n].key], found)
+    if not document.groups:
+        return result, ()
+    return result, (_rounding(document, places),)
 
 
-def _slices(timeline: Timeline, whole: Period) -> list[tuple[Period, Fraction]]:
-    """The time covered in a period, cut where phases begin, with each one's share of it."""
-    first = max(whole.start_at, timeline.phases[0].from_at)
-    inside = [each.from_at for each in timeline.phases if first < each.from_at < whole.end_at]
-    moments = [first, *inside, whole.end_at]
-    found = [Period(start, end) for start, end in pairwise(moments)]
-    if len(found) == 1:
-        return [(found[0], Fraction(1))]
-    covered = _share(timeline, Period(first, whole.end_at), whole).fraction
-    return [
-        (
-            each,
-            Fraction(_share(timeline, each, whole).fraction, covered) if covered else Fraction(0),
-        )
-        for each in found
-    ]
-
-
-def _share(timeline: Timeline, part: Period, whole: Period) -> Share:
-    return proration.share(part, whole, timeline.proration, timeline.anchor.timezone)
-
-
-def _shared(share: Share | None) -> dict[str, Any]:
-    """What the derivation says of the part of the period that a line covers."""
-    if share is None:
-        return {"fraction": "1"}
-    return {"fraction": exact_text(share.fraction), "proration": share.derivation}
-
-
-_NO_TAX = Decimal(0)
-
-
-def _line(
-    item: Item, part: Period, *, derivation: Mapping[str, Any], gross_minor: int, taken_minor: int
-) -> Line:
-    return Line(
-        kind="charge",
-        price_id=item.price_id,
-        charged_from_at=part.start_at,
-        service_start_at=part.start_at,
-        service_end_at=part.end_at,
-        quantity=item.quantity,
-        gross_minor=gross_minor,
-        discount_minor=taken_minor,
-        net_minor=gross_minor - taken_minor,
-        tax_minor=0,
-        tax_rate=_NO_TAX,
+def _taxed(line: Line, how: Taxed, found: LineTax) -> Line:
+    included = found.tax_minor if how.inclusive else 0
+    net = line.gross_minor - line.discount_minor - included
+    derivation = {
+        **line.derivation,
+        "net_minor": net,
+        "taxes": found.derivation()["taxes"],
+        "tax_inclusive": how.inclusive,
+        "tax_included_minor": included,
+        "tax_minor": found.tax_minor,
+    }
+    if how.decision is not None:
+        derivation["tax"] = how.decision
+    return replace(
+        line,
+        net_minor=net,
+        tax_minor=found.tax_minor,
+        tax_included_minor=included,
+        tax_rate=sum((each.percent for each in how.rates), Decimal(0)),
         derivation=derivation,
+    )
+
+
+def _rounding(document: taxes.DocumentTax, places: Sequence[int]) -> dict[str, Any]:
+    """Which taxes were rounded together, the lines counted from 1."""
+    data = document.derivation()
+    return {
+        "rounding": data["rounding"],
+        "ties": data["ties"],
+        "groups": [
+            {**group, "lines": [places[n] + 1 for n in group["lines"]]} for group in data["groups"]
+        ],
+    }
+
+
+def after(roundings: Iterable[Mapping[str, Any]], lines: int) -> tuple[Mapping[str, Any], ...]:
+    """How taxes were rounded, where so many ``lines`` come before on the same invoice."""
+    return tuple(
+        {
+            **each,
+            "groups": [
+                {**group, "lines": [n + lines for n in group["lines"]]} for group in each["groups"]
+            ],
+        }
+        for each in roundings
     )
 
 

@@ -31,7 +31,7 @@ from subledger.core.invoicing import draft
 from subledger.core.money import exponent, round_half_up
 from subledger.core.pricing import Flat
 from subledger.core.promotions import Promotion, Situation
-from subledger.core.timeline import Attached, Item, Phase, Timeline
+from subledger.core.timeline import Item, Phase, Timeline
 from tests.conformance.case import Answer, Case, Operation, Unsupported
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -182,7 +182,7 @@ def _timeline(
         interval=Interval(Unit.MONTH),
         currency=currency,
         phases=(Phase(AT, tuple(Item(name, Flat(minor), Decimal(1)) for name, minor in fees)),),
-        attached=tuple(Attached(each, 0) for each in given),
+        attached=tuple(map(Running, given)),
     )
 
 
@@ -214,16 +214,16 @@ def subscription(case: Case) -> Answer:
     ]
     timeline = _timeline([("plan", plan["amount_minor"])], found, currency)
     cycles = [each["cycle"] for each in case.expect.get("invoices", [{"cycle": 0}])]
-    used: dict[str, int] = {}
+    usage: dict[str, Usage] = {}
     invoices = []
     for cycle in range(max(cycles) + 1):
-        attached = tuple(Attached(each, used.get(each.id, 0)) for each in found)
+        attached = tuple(Running(each, usage.get(each.id, UNUSED)) for each in found)
         billed = draft(
             replace(timeline, attached=attached),
             first_period=cycle,
             horizon_at=boundary(timeline.anchor, timeline.interval, cycle),
         )
-        used = {each.id: used.get(each.id, 0) + billed.used.get(each.id, 0) for each in found}
+        usage |= billed.usage
         invoices.append(billed)
     first = invoices[0]
     return {

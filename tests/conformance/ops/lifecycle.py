@@ -31,14 +31,13 @@ from subledger.core.cycles import (
     reanchor,
     trial_end,
 )
-from subledger.core.discounts import Discount, Duration, Kind
+from subledger.core.discounts import Discount, Duration, Kind, Running
 from subledger.core.lifecycle import (
     LIFECYCLE,
     ChangesBilled,
     Scheduled,
 )
 from subledger.core.local_days import add_local_days, day_of_month, local_date
-from subledger.core.timeline import Attached
 from tests.conformance.case import Answer, Case, Operation, Unsupported
 from tests.conformance.ops.lifecycle_account import Account
 from tests.conformance.ops.lifecycle_reading import (
@@ -324,7 +323,7 @@ def free_of_charge(case: Case) -> Answer:
     account = account_of(given, case.source)
     told = started(account, case.source, given)
     (contract,) = told.current
-    contract.paid = replace(contract.paid, attached=(Attached(discount, 0),))
+    contract.paid = replace(contract.paid, attached=(Running(discount),))
     run_before(account, told.start_at, including=True)
     total = account.invoices[0].draft.total_minor
     owed = ledger.finalized(customer="c", net_minor=total, tax_minor=0, currency="EUR")

@@ -22,17 +22,18 @@ from subledger.core.pricing.exact import (
 from subledger.core.pricing.matrix import Matrix, Rate
 from subledger.core.pricing.modifiers import Modified, Part, by_part, counted, less, true_up
 from subledger.core.pricing.percentages import GraduatedPercentage, Percentage, RateTier
-from subledger.core.pricing.simple import Dynamic, Flat, Package, PerUnit, Started
+from subledger.core.pricing.simple import Commitment, Dynamic, Flat, Package, PerUnit, Started
 from subledger.core.pricing.stored import PriceModel, from_data, kind_of, to_data
 from subledger.core.pricing.tiers import Bounds, Graduated, Stairstep, Tier, Volume, upper_bounds
 from subledger.core.pricing.usage import Usage
 
 __all__ = [
-    "MOST_DECIMALS", "QUANTITY_DIGITS", "BlockMode", "BlockTier", "Blocks", "Bounds", "Dynamic",
-    "Flat", "Graduated", "GraduatedPercentage", "Matrix", "Modified", "Package", "Part", "PerUnit",
-    "Percentage", "PriceModel", "Priced", "Rate", "RateTier", "Stairstep", "Started", "Step",
-    "Tier", "Usage", "Volume", "by_part", "check_quantity", "counted", "exact_text", "from_data",
-    "in_parts", "kind_of", "less", "price", "price_further", "to_data", "true_up", "upper_bounds",
+    "MOST_DECIMALS", "QUANTITY_DIGITS", "BlockMode", "BlockTier", "Blocks", "Bounds", "Commitment",
+    "Dynamic", "Flat", "Graduated", "GraduatedPercentage", "Matrix", "Modified", "Package", "Part",
+    "PerUnit", "Percentage", "PriceModel", "Priced", "Rate", "RateTier", "Stairstep", "Started",
+    "Step", "Tier", "Usage", "Volume", "by_part", "check_quantity", "counted", "exact_text",
+    "from_data", "in_parts", "kind_of", "less", "price", "price_further", "to_data", "true_up",
+    "upper_bounds",
 ]  # fmt: skip
 
 

@@ -24,13 +24,13 @@ from subledger.core.pricing.exact import (
 )
 from subledger.core.pricing.matrix import Matrix
 from subledger.core.pricing.percentages import GraduatedPercentage, Percentage
-from subledger.core.pricing.simple import Dynamic, Flat, Package, PerUnit
+from subledger.core.pricing.simple import Commitment, Dynamic, Flat, Package, PerUnit
 from subledger.core.pricing.tiers import Graduated, Stairstep, Volume
 from subledger.core.pricing.usage import Usage
 
 BaseModel = (
     Flat | PerUnit | Graduated | Volume | Stairstep | Package | Blocks
-    | Percentage | GraduatedPercentage | Dynamic | Matrix
+    | Percentage | GraduatedPercentage | Dynamic | Matrix | Commitment
 )  # fmt: skip
 
 _BY_QUANTITY = (PerUnit, Graduated, Volume, Stairstep, Package, Blocks)

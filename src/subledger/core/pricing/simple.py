@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from fractions import Fraction
 
 from subledger.core.pricing.exact import (
     SCALE,
@@ -99,4 +100,29 @@ class Dynamic:
     def priced(self, usage: Usage) -> Priced:
         sheet = Sheet()
         sheet.add("event_amounts", usage.amount_scaled(), self.multiplier)
+        return sheet.priced()
+
+
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """A minimum for all that a period's other prices charge; what is missing is its price (Lago's
+    minimum commitment, Orb's minimums: a true-up at the period's end)."""
+
+    minimum_minor: int
+
+    def __post_init__(self) -> None:
+        check_flat(self.minimum_minor, pointer="/minimum_minor")
+
+    def priced(self, usage: Usage) -> Priced:
+        """The quantity of ``usage`` is what was charged (whole minor units)."""
+        return self.missing(int(usage.units()), Fraction(1))
+
+    def missing(self, charged_minor: int, fraction: Fraction) -> Priced:
+        """What is missing to the minimum, agreed for ``fraction`` of the period; never less than
+        zero. What was charged above it is a step of its own."""
+        sheet = Sheet()
+        sheet.times("minimum", fraction, self.minimum_minor)
+        sheet.times("charged", -1, charged_minor)
+        if sheet.amount < 0:
+            sheet.times("above_minimum", 1, -sheet.amount)
         return sheet.priced()

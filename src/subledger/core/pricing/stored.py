@@ -25,7 +25,7 @@ from subledger.core.pricing.exact import decimal_text
 from subledger.core.pricing.matrix import MOST_DIMENSIONS, Matrix, Rate, check_rate_count
 from subledger.core.pricing.modifiers import BaseModel, Modified
 from subledger.core.pricing.percentages import GraduatedPercentage, Percentage, RateTier
-from subledger.core.pricing.simple import Dynamic, Flat, Package, PerUnit, Started
+from subledger.core.pricing.simple import Commitment, Dynamic, Flat, Package, PerUnit, Started
 from subledger.core.pricing.tiers import (
     Bounds,
     Graduated,
@@ -50,6 +50,7 @@ KINDS: dict[str, type[BaseModel]] = {
     "graduated_percentage": GraduatedPercentage,
     "dynamic": Dynamic,
     "matrix": Matrix,
+    "commitment": Commitment,
 }
 _KIND_OF = {model: kind for kind, model in KINDS.items()}
 _TIERS: dict[type, type] = {

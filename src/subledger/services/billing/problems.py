@@ -111,8 +111,8 @@ CURRENCY_IN_USE = declare(
 MIXED_INTERVALS = declare(
     "mixed_intervals",
     status=422,
-    title="Prices of one currency have different intervals",
-    fix="Give all prices of a currency the same interval, or make a plan for each interval.",
+    title="Prices of one currency have intervals that do not fit",
+    fix="Give every price a whole multiple of the shortest interval, or make a plan for each.",
 )
 DUPLICATE_PRICE = declare(
     "duplicate_price",

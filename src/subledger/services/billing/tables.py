@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     Column,
     Date,
     DateTime,
@@ -51,6 +52,7 @@ products = Table(
     Column("code", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("resources", ARRAY(Text), nullable=False),
+    Column("tax_category", Text),
     Column("created_at", _when, nullable=False),
 )
 
@@ -89,6 +91,8 @@ prices = Table(
     Column("interval_unit", Text, nullable=False),
     Column("interval_count", Integer, nullable=False),
     Column("timing", Text, nullable=False),
+    Column("metered", Boolean, nullable=False),
+    Column("tax_inclusive", Boolean, nullable=False),
     Column("terms", JSONB, nullable=False),
 )
 
@@ -183,6 +187,8 @@ subscription_discounts = Table(
     Column("n", Integer, primary_key=True),
     Column("discount_id", Uuid, nullable=False),
     Column("used_periods", Integer, nullable=False),
+    Column("taken_minor", BigInteger, nullable=False),
+    Column("first_at", _when),
 )
 
 number_series = Table(
@@ -207,6 +213,7 @@ invoices = Table(
     Column("subtotal_minor", BigInteger, nullable=False),
     Column("discount_minor", BigInteger, nullable=False),
     Column("tax_minor", BigInteger, nullable=False),
+    Column("tax_included_minor", BigInteger, nullable=False),
     Column("total_minor", BigInteger, nullable=False),
     Column("credited_minor", BigInteger, nullable=False),
     Column("credit_applied_minor", BigInteger, nullable=False),
@@ -249,6 +256,7 @@ invoice_lines = Table(
     Column("discount_minor", BigInteger, nullable=False),
     Column("net_minor", BigInteger, nullable=False),
     Column("tax_minor", BigInteger, nullable=False),
+    Column("tax_included_minor", BigInteger, nullable=False),
     Column("tax_rate", Numeric, nullable=False),
     Column("currency", Text, nullable=False),
     Column("derivation", JSONB, nullable=False),

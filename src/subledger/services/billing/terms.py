@@ -10,8 +10,9 @@ from uuid import UUID
 
 import msgspec
 
-from subledger.core.calendar import Interval, Unit
+from subledger.core.calendar import Interval, Unit, times_in
 from subledger.core.pricing import PriceModel, from_data
+from subledger.core.timeline import MOST_EVERY, Timing
 from subledger.platform.db import Tx
 from subledger.services.billing.store import subscriptions as store
 from subledger.services.billing.store.subscriptions import Key
@@ -28,7 +29,9 @@ class PriceTerms:
     currency: str
     model: PriceModel
     interval: Interval
-    timing: str
+    timing: Timing
+    metered: bool
+    tax_inclusive: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,40 @@ class PlanTerms:
     plan_version_id: UUID
     plan_id: UUID
     product_id: UUID
+    plan_code: str
+    product_code: str
+    tax_category: str | None
     grace_s: int
     prices: tuple[PriceTerms, ...]
 
     def prices_in(self, currency: str) -> tuple[PriceTerms, ...]:
         """The prices in one currency, by code; empty if the plan is not sold in it."""
         return tuple(each for each in self.prices if each.currency == currency)
+
+    def interval(self, currency: str) -> Interval:
+        """The cycle of a subscription: the shortest interval of its prices."""
+        found = cycle_of(each.interval for each in self.prices_in(currency))
+        assert found is not None, "prices were checked when they were made"
+        return found
+
+    def in_arrears(self, currency: str) -> bool:
+        """Whether a price is billed when its period is over."""
+        return any(each.timing is Timing.ARREARS for each in self.prices_in(currency))
+
+    def longest(self, currency: str) -> int:
+        """The most cycles that one of its prices spans."""
+        cycle = self.interval(currency)
+        return max(times_in(each.interval, cycle) or 1 for each in self.prices_in(currency))
+
+
+def cycle_of(intervals: Iterable[Interval]) -> Interval | None:
+    """The shortest of the intervals, if all others are whole multiples of it; None if not."""
+    given = list(dict.fromkeys(intervals))
+    for each in given:
+        times = [times_in(other, each) for other in given]
+        if all(n is not None and n <= MOST_EVERY for n in times):
+            return each
+    return None
 
 
 class TermsMemory:
@@ -85,7 +116,9 @@ def _read(rows: Iterable[Any]) -> dict[Key, PlanTerms]:
                 currency=row.currency,
                 model=from_data(row.model, msgspec.json.decode(row.terms)),
                 interval=Interval(unit=Unit(row.interval_unit), count=row.interval_count),
-                timing=row.timing,
+                timing=Timing(row.timing),
+                metered=row.metered,
+                tax_inclusive=row.tax_inclusive,
             )
         )
     return {
@@ -94,6 +127,9 @@ def _read(rows: Iterable[Any]) -> dict[Key, PlanTerms]:
             plan_version_id=row.plan_version_id,
             plan_id=row.plan_id,
             product_id=row.product_id,
+            plan_code=row.plan_code,
+            product_code=row.product_code,
+            tax_category=row.tax_category,
             grace_s=row.grace_s,
             prices=tuple(prices[key]),
         )

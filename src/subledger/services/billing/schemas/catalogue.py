@@ -231,7 +231,7 @@ Prices = Annotated[
     Field(
         min_length=1,
         max_length=MOST_PRICES,
-        description="Within one currency all prices have the same interval.",
+        description="Within one currency every interval is a whole multiple of the shortest.",
     ),
 ]
 GraceDays = Annotated[

@@ -33,7 +33,8 @@ _PHASES = sql(
 _LINES = sql(
     """
     SELECT l.kind, l.price_id, l.charged_from_at, l.service_start_at, l.service_end_at,
-           l.quantity, l.gross_minor, l.discount_minor, l.net_minor, l.tax_minor, l.tax_rate,
+           l.quantity, l.gross_minor, l.discount_minor, l.net_minor, l.tax_minor,
+           l.tax_included_minor, l.tax_rate,
            l.derivation::text AS derivation
     FROM billing.invoice_lines l
     JOIN billing.invoices i ON i.tenant_id = l.tenant_id AND i.id = l.invoice_id
@@ -91,6 +92,7 @@ async def billed_lines(tx: Tx, key: Key, *, from_at: datetime) -> list[Line]:
             discount_minor=row.discount_minor,
             net_minor=row.net_minor,
             tax_minor=row.tax_minor,
+            tax_included_minor=row.tax_included_minor,
             tax_rate=row.tax_rate,
             derivation=msgspec.json.decode(row.derivation),
         )

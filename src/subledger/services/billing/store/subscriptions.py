@@ -55,10 +55,12 @@ _PLAN_TERMS = sql(
     """
     SELECT v.tenant_id, v.id AS plan_version_id, v.plan_id, v.grace_s, p.product_id,
            r.id AS price_id, r.code, r.currency, r.model, r.interval_unit, r.interval_count,
-           r.timing, r.terms::text AS terms
+           r.timing, r.metered, r.tax_inclusive, r.terms::text AS terms,
+           p.code AS plan_code, o.code AS product_code, o.tax_category
     FROM unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, id)
     JOIN billing.plan_versions v USING (tenant_id, id)
     JOIN billing.plans p ON p.tenant_id = v.tenant_id AND p.id = v.plan_id
+    JOIN billing.products o ON o.tenant_id = p.tenant_id AND o.id = p.product_id
     JOIN billing.prices r ON r.tenant_id = v.tenant_id AND r.plan_version_id = v.id
     ORDER BY v.tenant_id, v.id, r.code, r.currency
     """
@@ -74,8 +76,8 @@ _LATEST_VERSIONS = sql(
 )
 _ATTACHED_DISCOUNTS = sql(
     f"""
-    SELECT a.tenant_id, a.subscription_id, a.n, a.used_periods, d.id, d.kind, d.percent,
-           d.amount_minor, d.currency, d.duration, d.periods
+    SELECT a.tenant_id, a.subscription_id, a.n, a.used_periods, a.taken_minor, a.first_at,
+           d.id, d.kind, d.percent, d.amount_minor, d.currency, d.duration, d.periods
     {by_keys("billing.subscription_discounts a", tenant_id="tenants", subscription_id="ids")}
     JOIN billing.discounts d ON d.tenant_id = a.tenant_id AND d.id = a.discount_id
     ORDER BY a.tenant_id, a.subscription_id, a.n
@@ -143,7 +145,7 @@ _ATTACH = Insert(
 _USED = Update(
     tables.subscription_discounts,
     keys=["tenant_id", "subscription_id", "n"],
-    sets=["used_periods"],
+    sets=["used_periods", "taken_minor", "first_at"],
 )
 
 
@@ -265,7 +267,7 @@ async def attach_discounts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     await _ATTACH(tx, rows)
 
 
-async def set_used_periods(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+async def set_usage(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     await _USED(tx, rows)
 
 

@@ -113,7 +113,7 @@ async def save(tx: Tx, bills: Sequence[Bill]) -> list[Saved]:
             if each.attempt_id
         ],
     )
-    await subscriptions.set_used_periods(tx, _used(bills))
+    await subscriptions.set_usage(tx, _usage(bills))
     await ledger.post(tx, [posting for each in saved for posting in _postings(each)])
     tx.emit(_finalized(each) for each in saved)
     return saved
@@ -132,7 +132,10 @@ def _invoice(tx: Tx, bill: Bill, owed: dict[tuple[UUID, UUID, str], int]) -> Sav
         "tzdata": TZDATA_VERSION,
         "plan_versions": [str(bill.terms.plan_version_id)],
         "timezone": row["timezone"],
-        "discounts": [[str(each.id), each.used_periods] for each in bill.attached],
+        "discounts": [
+            [str(each.id), each.used_periods, each.taken_minor] for each in bill.attached
+        ],
+        "taxes": list(draft.taxes),
         "lines": [line.derivation for line in draft.lines],
     }
     encoded = _json(inputs)
@@ -148,6 +151,7 @@ def _invoice(tx: Tx, bill: Bill, owed: dict[tuple[UUID, UUID, str], int]) -> Sav
         "subtotal_minor": draft.subtotal_minor,
         "discount_minor": draft.discount_minor,
         "tax_minor": draft.tax_minor,
+        "tax_included_minor": draft.tax_included_minor,
         "total_minor": met.due_minor + met.credit_used_minor,
         "credited_minor": met.credit_made_minor,
         "credit_applied_minor": met.credit_used_minor,
@@ -175,15 +179,14 @@ async def _number(tx: Tx, saved: Sequence[Saved]) -> None:
 
 
 def _run(each: Saved) -> dict[str, Any]:
-    period = each.bill.draft.period
-    assert period is not None, "a run covers a period"
+    period, row = each.bill.draft.period, each.bill.subscription
     return {
         "tenant_id": each.invoice["tenant_id"],
         "subscription_id": each.bill.subscription["id"],
         "number": each.bill.run_number,
         "invoice_id": each.invoice["id"],
-        "period_start_at": period.start_at,
-        "period_end_at": period.end_at,
+        "period_start_at": period.start_at if period else row["current_period_start_at"],
+        "period_end_at": period.end_at if period else row["current_period_end_at"],
         "kind": each.bill.kind,
     }
 
@@ -206,6 +209,7 @@ def _lines(each: Saved) -> list[dict[str, Any]]:
             "discount_minor": line.discount_minor,
             "net_minor": line.net_minor,
             "tax_minor": line.tax_minor,
+            "tax_included_minor": line.tax_included_minor,
             "tax_rate": line.tax_rate,
             "currency": each.bill.draft.currency,
             "derivation": _json(line.derivation).decode(),
@@ -214,18 +218,20 @@ def _lines(each: Saved) -> list[dict[str, Any]]:
     ]
 
 
-def _used(bills: Sequence[Bill]) -> list[dict[str, Any]]:
-    """Subscriptions' discounts that gave a period in this batch, with their new counts."""
+def _usage(bills: Sequence[Bill]) -> list[dict[str, Any]]:
+    """What the discounts that the batch took have given by now."""
     return [
         {
             "tenant_id": bill.subscription["tenant_id"],
             "subscription_id": bill.subscription["id"],
             "n": row.n,
-            "used_periods": row.used_periods + bill.draft.used[str(row.id)],
+            "used_periods": used.periods,
+            "taken_minor": used.taken_minor,
+            "first_at": used.first_at,
         }
         for bill in bills
         for row in bill.attached
-        if str(row.id) in bill.draft.used
+        if (used := bill.draft.usage.get(str(row.id))) is not None
     ]
 
 
@@ -246,7 +252,9 @@ def _postings(each: Saved) -> list[ledger.Posting]:
                 "finalized",
                 books.finalized(
                     customer=customer,
-                    net_minor=draft.subtotal_minor - draft.discount_minor,
+                    net_minor=draft.subtotal_minor
+                    - draft.discount_minor
+                    - draft.tax_included_minor,
                     tax_minor=draft.tax_minor,
                     currency=draft.currency,
                 ),

@@ -18,11 +18,13 @@ from subledger.contracts.events import Event
 from subledger.core.calendar import Interval
 from subledger.core.discounts import Discount, Duration, Kind
 from subledger.core.pricing import PriceModel, kind_of, to_data
+from subledger.core.timeline import Timing
 from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.billing import problems
 from subledger.services.billing.store import catalogue
+from subledger.services.billing.terms import cycle_of
 
 DAY_S = 86_400
 
@@ -35,6 +37,9 @@ class NewPrice:
     currency: str
     model: PriceModel
     interval: Interval
+    timing: Timing = Timing.ADVANCE
+    metered: bool = False
+    tax_inclusive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ async def create_product(
         "id": product_id,
         "code": code,
         "name": name,
+        "tax_category": None,
         "resources": msgspec.json.encode(list(resources)).decode(),
         "created_at": await tx.now(tenant_id),
     }
@@ -214,7 +220,7 @@ async def create_discount(tx: Tx, new: NewDiscount, *, cause: UUID | None) -> No
 
 def check_prices(prices: Sequence[NewPrice]) -> None:
     """Raises duplicate_price and mixed_intervals (a subscription has one clock)."""
-    first: dict[str, NewPrice] = {}
+    known: dict[str, list[NewPrice]] = {}
     seen: set[tuple[str, str]] = set()
     for n, each in enumerate(prices):
         if (each.code, each.currency) in seen:
@@ -224,13 +230,14 @@ def check_prices(prices: Sequence[NewPrice]) -> None:
                 detail=f"The price {each.code} in {each.currency} is given twice.",
             )
         seen.add((each.code, each.currency))
-        other = first.setdefault(each.currency, each)
-        if other.interval != each.interval:
+        others = known.setdefault(each.currency, [])
+        others.append(each)
+        if cycle_of(other.interval for other in others) is None:
             raise Problem(
                 problems.MIXED_INTERVALS,
                 pointer=f"/prices/{n}/interval",
-                detail=f"In {each.currency}, {other.code} is due every {_words(other.interval)},"
-                f" {each.code} every {_words(each.interval)}.",
+                detail=f"In {each.currency}, {others[0].code} is due every"
+                f" {_words(others[0].interval)}, {each.code} every {_words(each.interval)}.",
             )
 
 
@@ -271,7 +278,9 @@ async def _add_version(
                 "model": kind_of(each.model),
                 "interval_unit": each.interval.unit.value,
                 "interval_count": each.interval.count,
-                "timing": "advance",
+                "timing": each.timing.value,
+                "metered": each.metered,
+                "tax_inclusive": each.tax_inclusive,
                 "terms": msgspec.json.encode(to_data(each.model)).decode(),
             }
             for each in prices

@@ -38,9 +38,8 @@ from subledger.services.billing.usecases.end import LIVE, lock_one
 from subledger.services.billing.usecases.timelines import (
     History,
     Stage,
+    billed_from,
     history,
-    period_start,
-    redraft,
     timeline,
 )
 
@@ -224,7 +223,7 @@ async def _plan(
         terms=new,
         draft=None,
         after=values | {"plan_version_id": new.plan_version_id, "quantity": quantity},
-        restarts=prices[0].interval != old.prices_in(row.currency)[0].interval,
+        restarts=new.interval(row.currency) != old.interval(row.currency),
         settle=request.settle,
         attached=attached,
     )
@@ -276,18 +275,20 @@ async def _go_on(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
     """The cycle goes on: bill anew from the period in which the change takes effect."""
     row, values = planned.row, planned.row._asdict()
     key = (row.tenant_id, row.id)
-    interval = planned.before.prices_in(row.currency)[0].interval
+    interval = planned.before.interval(row.currency)
     first = max(index_at(Anchor(row.anchor_at, row.timezone), interval, planned.effective_at), 0)
     if first > row.period_number:
         return planned
     if row.dirty_from_period is not None:
         first = min(first, row.dirty_from_period)
+    longest = max(each.longest(row.currency) for each in (planned.before, planned.terms))
+    first -= first % longest
     if row.period_number - first > MOST_PERIODS_BACK:
         raise Problem(
             problems.CHANGE_OUT_OF_RANGE, pointer="/at",
             detail=f"A change reaches back {MOST_PERIODS_BACK} periods at most.",
         )  # fmt: skip
-    from_at = period_start(values, planned.before, first)
+    from_at = min(billed_from(values, each, first) for each in (planned.before, planned.terms))
     known = (await history(tx, memory, [values], {key: from_at}))[key]
     last = known.stages[-1].from_at
     if planned.effective_at < last:
@@ -296,9 +297,9 @@ async def _go_on(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
             detail=f"Another change took effect later, at {facts.moment(last)}.",
         )  # fmt: skip
     changed = _with_stage(known, planned)
-    draft = redraft(
+    draft = invoicing.redraft(
         timeline(values, planned.terms, planned.attached, changed),
-        known.billed,
+        billed=known.billed,
         first_period=first,
         periods=row.period_number - first + 1,
         horizon_at=planned.at,
@@ -321,13 +322,14 @@ async def _restart(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
     row = planned.row
     start_at = planned.effective_at
     anchor = Anchor(start_at, row.timezone)
-    covered = period(anchor, planned.terms.prices_in(row.currency)[0].interval, 0)
+    covered = period(anchor, planned.terms.interval(row.currency), 0)
     fresh = planned.after | {
         "anchor_at": start_at,
         "started_at": start_at,
         "dirty_from_period": None,
     }
-    if start_at >= row.current_period_end_at and row.dirty_from_period is None:
+    arrears = planned.before.in_arrears(row.currency)
+    if start_at >= row.current_period_end_at and row.dirty_from_period is None and not arrears:
         # At the period's end: the renewal that is due then bills the first period.
         return replace(planned, after=fresh | {"period_number": -1, "started_at": row.started_at})
     closing = await closing_draft(
@@ -335,7 +337,9 @@ async def _restart(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
     )
     assert closing is not None, "it credits what is unused"
     opening = invoicing.draft(
-        timeline(fresh, planned.terms, planned.attached), first_period=0, horizon_at=planned.at
+        timeline(fresh, planned.terms, planned.attached, sets_up=False),
+        first_period=0,
+        horizon_at=planned.at,
     )
     after = fresh | {
         "started_at": row.started_at,
@@ -349,8 +353,10 @@ async def _restart(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
 
 async def _apply(tx: Tx, planned: Planned, *, cause: UUID | None) -> None:
     row, draft, after = planned.row, planned.draft, dict(planned.after)
+    # What is billed in arrears is still to come, and needs to know of the change.
+    settled = {"dirty_from_period": after["dirty_from_period"] if _in_arrears(planned) else None}
     if draft is not None and not draft.lines:
-        draft, after["dirty_from_period"] = None, None
+        draft, after = None, after | settled
     now = draft is not None and (
         planned.restarts
         or planned.settle == "now"
@@ -386,7 +392,7 @@ async def _apply(tx: Tx, planned: Planned, *, cause: UUID | None) -> None:
     tx.emit([_changed(after, planned.terms, changed, planned.at, cause)])
     if now:
         assert draft is not None
-        after |= {"last_run_number": row.last_run_number + 1, "dirty_from_period": None}
+        after |= {"last_run_number": row.last_run_number + 1, **settled}
         saved = await bill.save(
             tx,
             [
@@ -406,6 +412,12 @@ async def _apply(tx: Tx, planned: Planned, *, cause: UUID | None) -> None:
     await subscriptions.change_subscriptions(tx, [after])
     if after["current_period_end_at"] != row.current_period_end_at:
         await subscriptions.put_renewals(tx, [after])
+
+
+def _in_arrears(planned: Planned) -> bool:
+    """Whether a price of the going cycle is billed when its period is over."""
+    terms = (planned.before, planned.terms)
+    return not planned.restarts and any(each.in_arrears(planned.row.currency) for each in terms)
 
 
 async def _schedule(tx: Tx, request: ChangeRequest, planned: Planned) -> None:

@@ -11,7 +11,8 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from subledger.core.timeline import Draft, Phase
+from subledger.core import invoicing
+from subledger.core.timeline import Draft
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.billing import problems
@@ -20,9 +21,8 @@ from subledger.services.billing.terms import PlanTerms, TermsMemory
 from subledger.services.billing.usecases import bill
 from subledger.services.billing.usecases.bill import Bill
 from subledger.services.billing.usecases.timelines import (
+    billed_from,
     history,
-    period_start,
-    redraft,
     timeline,
 )
 
@@ -37,25 +37,24 @@ async def closing_draft(
     at: datetime,
     credit_unused: bool,
 ) -> Draft | None:
-    """The cycle's last lines as of ``at``; None if nothing waits and nothing is given back.
+    """The cycle's last lines as of ``at``; None if nothing waits, nothing is given back and no
+    price is billed in arrears.
 
     With ``credit_unused`` the time after ``at`` that was billed is credited.
     """
     dirty = row.dirty_from_period
-    if dirty is None and not credit_unused:
+    if dirty is None and not credit_unused and not terms.in_arrears(row.currency):
         return None
     values = row._asdict()
     first = row.period_number if dirty is None else dirty
+    first -= first % terms.longest(row.currency)
     key = (row.tenant_id, row.id)
-    from_at = period_start(values, terms, first)
-    known = (await history(tx, memory, [values], {key: from_at}))[key]
-    left = timeline(values, terms, attached, known)
-    if credit_unused:
-        served = [each for each in left.phases if each.from_at < at]
-        left = replace(left, phases=(*served, Phase(at, ())))
-    return redraft(
-        left,
-        known.billed,
+    known = (await history(tx, memory, [values], {key: billed_from(values, terms, first)}))[key]
+    return invoicing.redraft(
+        replace(
+            timeline(values, terms, attached, known), ended_at=at, serves_out=not credit_unused
+        ),
+        billed=known.billed,
         first_period=first,
         periods=row.period_number - first + 1,
         horizon_at=at,
@@ -89,8 +88,6 @@ async def bill_the_rest(
     Raises invoice_still_open as ``check_paid`` does when ``credit_unused`` was asked for; without
     it, what is to be given back stays with the invoice that is still owed. Raises RunTooLarge.
     """
-    if row.dirty_from_period is None and not credit_unused:
-        return
     key = (row.tenant_id, row.id)
     attached = (await subscriptions.attached_discounts(tx, [key])).get(key, [])
     draft = await closing_draft(

@@ -12,7 +12,7 @@ from subledger.services.billing.store import subscriptions
 from subledger.services.billing.terms import TermsMemory
 from subledger.services.billing.usecases.end import LIVE
 from subledger.services.billing.usecases.renew import next_draft
-from subledger.services.billing.usecases.timelines import history, period_start
+from subledger.services.billing.usecases.timelines import billed_from, history
 
 
 async def upcoming(tx: Tx, memory: TermsMemory, *, tenant_id: UUID, subscription_id: UUID) -> Draft:
@@ -37,7 +37,7 @@ async def upcoming(tx: Tx, memory: TermsMemory, *, tenant_id: UUID, subscription
     values = row._asdict()
     changed = None
     if row.dirty_from_period is not None:
-        first = period_start(values, terms, row.dirty_from_period)
+        first = billed_from(values, terms, row.dirty_from_period)
         changed = (await history(tx, memory, [values], {key: first}))[key]
     return next_draft(
         values, terms, attached.get(key, ()), changed, horizon_at=row.current_period_end_at

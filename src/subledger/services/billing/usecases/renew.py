@@ -24,9 +24,8 @@ from subledger.services.billing.usecases import bill, work_items
 from subledger.services.billing.usecases.bill import Bill, Saved
 from subledger.services.billing.usecases.timelines import (
     History,
+    billed_from,
     history,
-    period_start,
-    redraft,
     timeline,
 )
 
@@ -100,7 +99,7 @@ async def _histories(
     if not dirty:
         return {}
     first = {
-        (row.tenant_id, row.id): period_start(
+        (row.tenant_id, row.id): billed_from(
             row._asdict(), terms[row.tenant_id, row.plan_version_id], row.dirty_from_period
         )
         for row in dirty
@@ -122,9 +121,9 @@ def next_draft(
     if changed is None:
         return invoicing.draft(known, first_period=following, horizon_at=horizon_at)
     dirty = values["dirty_from_period"]
-    return redraft(
+    return invoicing.redraft(
         known,
-        changed.billed,
+        billed=changed.billed,
         first_period=dirty,
         periods=following - dirty + 1,
         horizon_at=horizon_at,
@@ -145,11 +144,21 @@ async def _advance(tx: Tx, bills: Sequence[Bill]) -> None:
                 "billed_through_at": period.end_at,
                 "period_number": each.subscription["period_number"] + 1,
                 "last_run_number": each.run_number,
-                "dirty_from_period": None,
+                "dirty_from_period": _still_dirty(each),
             }
         )
     await subscriptions.advance_subscriptions(tx, advanced)
     await subscriptions.put_renewals(tx, advanced)
+
+
+def _still_dirty(each: Bill) -> int | None:
+    """From where the next run has to look back: a price in arrears whose period goes on will need
+    to know of a change in it."""
+    row, currency = each.subscription, each.subscription["currency"]
+    over = (row["period_number"] + 1) % each.terms.longest(currency) == 0
+    if row["dirty_from_period"] is None or over or not each.terms.in_arrears(currency):
+        return None
+    return int(row["dirty_from_period"])
 
 
 def _renewed_at_once(saved: Sequence[Saved]) -> list[Event]:

@@ -119,15 +119,17 @@ def _row(loaded: _Loaded, each: SubscribeRequest) -> dict[str, Any]:
             pointer="/currency",
             detail=f"The customer is billed in {account.currency}, not {currency}.",
         )
-    prices = loaded.terms[each.tenant_id, version].prices_in(currency)
-    if not prices:
+    terms = loaded.terms[each.tenant_id, version]
+    if not terms.prices_in(currency):
         raise Problem(
             problems.PRICE_MISSING,
             pointer="/plan_id",
             detail=f"The plan has no price in {currency}.",
         )
     at = loaded.at[each.tenant_id, each.customer_id]
-    first = period(Anchor(at, account.timezone), prices[0].interval, 0)
+    first = period(
+        Anchor(at, account.timezone), loaded.terms[each.tenant_id, version].interval(currency), 0
+    )
     return {
         "tenant_id": each.tenant_id,
         "id": each.subscription_id,
@@ -189,6 +191,8 @@ class _Attachment:
         self.n = n + 1
         self.subscription_id = subscription_id
         self.used_periods = 0
+        self.taken_minor = 0
+        self.first_at = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._row, name)

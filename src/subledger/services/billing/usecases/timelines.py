@@ -11,13 +11,11 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from subledger.core import invoicing
-from subledger.core.calendar import Anchor, boundary
-from subledger.core.discounts import Discount, Duration, Kind
+from subledger.core.calendar import Anchor, boundary, times_in
+from subledger.core.discounts import Discount, Duration, Kind, Running, Usage
 from subledger.core.errors import CoreError
-from subledger.core.invoicing import draft
 from subledger.core.proration import BY_DAY, BY_SECOND
-from subledger.core.timeline import Attached, Draft, Item, Line, Phase, Timeline
+from subledger.core.timeline import Item, Line, Phase, Timeline, Timing
 from subledger.platform.db import Tx
 from subledger.services.billing.store import phases as store
 from subledger.services.billing.store.subscriptions import Key
@@ -49,37 +47,61 @@ def timeline(
     terms: PlanTerms,
     attached: Sequence[Row[Any]],
     history: History | None = None,
+    *,
+    sets_up: bool = True,
 ) -> Timeline:
-    """A subscription as the core sees it: as it is now, or with its ``history``."""
-    currency = subscription["currency"]
-    if history is None:
-        now = _items(terms, currency, subscription["quantity"])
-        phases: tuple[Phase, ...] = (Phase(subscription["started_at"], now),)
-    else:
-        phases = tuple(
-            Phase(
-                each.from_at, _items(history.terms[each.plan_version_id], currency, each.quantity)
-            )
-            for each in history.stages
+    """A subscription as the core sees it: as it is now, or with its ``history``. What is billed
+    once is billed where the subscription starts, if that ``sets_up``, and for no later change
+    (Recurly: set-up fees are for new subscriptions)."""
+    currency, started_at = subscription["currency"], subscription["started_at"]
+    stages = (
+        history.stages
+        if history
+        else [Stage(started_at, terms.plan_version_id, subscription["quantity"])]
+    )
+    known = history.terms if history else {terms.plan_version_id: terms}
+    phases = tuple(
+        Phase(
+            each.from_at,
+            _items(
+                known[each.plan_version_id],
+                currency,
+                each.quantity,
+                sets_up=sets_up and each.from_at == started_at,
+            ),
         )
+        for each in stages
+    )
     return Timeline(
         anchor=Anchor(subscription["anchor_at"], subscription["timezone"]),
-        interval=terms.prices_in(currency)[0].interval,
+        interval=terms.interval(currency),
         currency=currency,
         phases=phases,
-        attached=tuple(Attached(discount_of(each), each.used_periods) for each in attached),
+        attached=tuple(
+            Running(discount_of(each), Usage(each.used_periods, each.taken_minor, each.first_at))
+            for each in attached
+        ),
         ended_at=subscription.get("cancel_at"),
         proration=_MODES[subscription["proration"]],
     )
 
 
-def _phase(stage: Stage, terms: PlanTerms, currency: str) -> Phase:
-    return Phase(stage.from_at, _items(terms, currency, stage.quantity))
-
-
-def _items(terms: PlanTerms, currency: str, quantity: Decimal) -> tuple[Item, ...]:
+def _items(
+    terms: PlanTerms, currency: str, quantity: Decimal, *, sets_up: bool
+) -> tuple[Item, ...]:
+    cycle = terms.interval(currency)
     return tuple(
-        Item(str(each.price_id), each.model, quantity) for each in terms.prices_in(currency)
+        Item(
+            price_id=str(each.price_id),
+            model=each.model,
+            quantity=quantity,
+            timing=each.timing,
+            every=times_in(each.interval, cycle) or 1,
+            names=frozenset({each.code, terms.plan_code, terms.product_code}),
+            metered=each.metered,
+        )
+        for each in terms.prices_in(currency)
+        if sets_up or each.timing is not Timing.ONCE
     )
 
 
@@ -126,31 +148,13 @@ async def history(
 
 def period_start(row: Mapping[str, Any], terms: PlanTerms, n: int) -> datetime:
     """Where the subscription's n-th period begins."""
-    interval = terms.prices_in(row["currency"])[0].interval
+    interval = terms.interval(row["currency"])
     return boundary(Anchor(row["anchor_at"], row["timezone"]), interval, n)
 
 
-def redraft(known: Timeline, billed: Sequence[Line], *, first_period: int, periods: int,
-            horizon_at: datetime) -> Draft:  # fmt: skip
-    """Bill ``periods`` periods anew. The discounts' counters hold what ``billed`` has taken
-    already, so that is left out of them first."""
-    taken = invoicing.taken(billed, known, first_period=first_period, periods=periods)
-    fresh = Timeline(
-        anchor=known.anchor,
-        interval=known.interval,
-        currency=known.currency,
-        phases=known.phases,
-        attached=tuple(
-            Attached(each.discount, max(each.used_periods - taken.get(each.discount.id, 0), 0))
-            for each in known.attached
-        ),
-        ended_at=known.ended_at,
-        proration=known.proration,
-    )
-    return draft(
-        fresh,
-        first_period=first_period,
-        horizon_at=horizon_at,
-        billed=billed,
-        most_periods=periods,
-    )
+def billed_from(row: Mapping[str, Any], terms: PlanTerms, first: int) -> datetime:
+    """The earliest moment of what falls due from the start of period ``first`` on: in arrears, a
+    period before."""
+    currency = row["currency"]
+    before = terms.longest(currency) if terms.in_arrears(currency) else 0
+    return period_start(row, terms, first - before)

@@ -1,0 +1,436 @@
+"""The lines that should exist: what falls due at one boundary of a subscription's cycle.
+
+In advance a price bills the period that begins there, in arrears the one that ends. Where a phase
+begins inside a period, each side pays its part by the timeline's proration. Lines that fall due
+together are discounted together; their tax is computed once it is known which of them are new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+from subledger.core import discounts as discounting
+from subledger.core import proration, sharing
+from subledger.core.calendar import Period, boundary, index_at
+from subledger.core.difference import ENGINE_VERSION
+from subledger.core.discount_parts import Units, take_units
+from subledger.core.discounts import Kind, Running, Spread, Target, Usage, runs
+from subledger.core.money import check_amount, round_half_up
+from subledger.core.pricing import Commitment, Priced, exact_text, price
+from subledger.core.pricing import Usage as Used
+from subledger.core.proration import Share
+from subledger.core.timeline import DEFAULTS, Item, Line, Phase, Taxed, Timeline, Timing
+
+Window = tuple[Timing, int]
+"""When and how often prices are billed: what they have in common that share a period."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An item and the time in ``whole`` that it is paid for."""
+
+    item: Item
+    time: Period
+    whole: Period
+
+
+def windows(timeline: Timeline) -> tuple[Window, ...]:
+    """The kinds of period that the timeline's prices have."""
+    found = {(item.timing, item.every) for each in timeline.phases for item in each.items}
+    return tuple(sorted(found))
+
+
+def parts_at(timeline: Timeline, kinds: Sequence[Window], n: int, start_at: datetime) -> list[Part]:
+    """Who pays for which time, of what falls due where the n-th period begins."""
+    found: list[Part] = []
+    for timing, every in kinds:
+        if n % every:
+            continue
+        if timing is Timing.ARREARS:
+            before = boundary(timeline.anchor, timeline.interval, n - every)
+            whole = Period(before, start_at)
+        else:
+            whole = Period(start_at, boundary(timeline.anchor, timeline.interval, n + every))
+        found += _parts(timeline, timing, every, whole)
+    return found
+
+
+def parts_at_end(timeline: Timeline, kinds: Sequence[Window]) -> list[Part]:
+    """Who pays for which time, of what falls due where the subscription ends: the periods in
+    arrears that run until then."""
+    assert timeline.ended_at is not None, "it ends"
+    n = index_at(timeline.anchor, timeline.interval, timeline.ended_at)
+    if boundary(timeline.anchor, timeline.interval, n) == timeline.ended_at:
+        n -= 1
+    found: list[Part] = []
+    for timing, every in kinds:
+        if timing is Timing.ARREARS:
+            first = n - n % every
+            whole = Period(
+                boundary(timeline.anchor, timeline.interval, first),
+                boundary(timeline.anchor, timeline.interval, first + every),
+            )
+            found += _parts(timeline, timing, every, whole)
+    return found
+
+
+def _parts(timeline: Timeline, timing: Timing, every: int, whole: Period) -> Iterator[Part]:
+    """The parts of one period. What a change leaves as it was is not cut."""
+    until, ends = whole.end_at, timeline.ended_at
+    if ends is not None and ends < until and not (timeline.serves_out and timing is Timing.ADVANCE):
+        until = ends
+    found: list[Part] = []
+    open_at: dict[Item, int] = {}
+    for items, start_at, end_at in _stretches(timeline.phases, whole.start_at, until):
+        for item in items:
+            if item.timing is not timing or item.every != every:
+                continue
+            place = open_at.get(item)
+            if place is not None and found[place].time.end_at == start_at:
+                grown = Period(found[place].time.start_at, end_at)
+                found[place] = replace(found[place], time=grown)
+            else:
+                open_at[item] = len(found)
+                found.append(Part(item, Period(start_at, end_at), whole))
+    for each in found:
+        if timing is not Timing.ONCE or _begins(timeline.phases, each):
+            yield each
+
+
+def _stretches(
+    phases: Sequence[Phase], start_at: datetime, end_at: datetime
+) -> Iterator[tuple[Sequence[Item], datetime, datetime]]:
+    """What is paid from when to when, between two moments."""
+    following = [each.from_at for each in phases[1:]] + [end_at]
+    for phase, next_at in zip(phases, following, strict=True):
+        begins, ends = max(phase.from_at, start_at), min(next_at, end_at)
+        if begins < ends:
+            yield phase.items, begins, ends
+
+
+def _begins(phases: Sequence[Phase], part: Part) -> bool:
+    """Whether the price begins with this part, as one that is billed once must."""
+    name = part.item.price_id
+    begins = (each.from_at for each in phases if any(item.price_id == name for item in each.items))
+    return next(begins) == part.time.start_at
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What falls due at one moment: lines that bear no tax yet, the taxes of each by its key, and
+    the new usage of the discounts taken."""
+
+    lines: Sequence[Line]
+    taxed: Mapping[tuple[str, datetime], Taxed]
+    usage: Mapping[str, Usage]
+
+
+def due(
+    timeline: Timeline, parts: Sequence[Part], attached: Sequence[Running], due_at: datetime
+) -> Due:
+    """The lines of these parts, discounted together."""
+    if not parts:
+        return Due((), {}, {})
+    at = max(due_at, timeline.phases[0].from_at)
+    units, free = _free_units(timeline, parts, attached, at)
+    shares = [_share_of(timeline, each) for each in parts]
+    priced = _priced(timeline, parts, shares, units)
+    exact = [
+        each.amount if share is None else each.amount * share.fraction
+        for each, share in zip(priced, shares, strict=True)
+    ]
+    gross = [check_amount(round_half_up(each)) for each in exact]
+    taken, steps, usage = _discounted(timeline, parts, gross, attached, at)
+    lines = []
+    for n, part in enumerate(parts):
+        derivation = {
+            "engine": ENGINE_VERSION,
+            "steps": [_step(each) for each in priced[n].steps],
+            "exact": exact_text(exact[n]),
+            **_shared(shares[n]),
+            "rounding": "half_up",
+            "residue": exact_text(Fraction(exact[n]) - gross[n])
+            if isinstance(exact[n], Fraction)
+            else "0",
+            "gross_minor": gross[n],
+            "discounts": [*free[n], *steps[n]] if free else list(steps[n]),
+            "net_minor": gross[n] - taken[n],
+            "taxes": [],
+            "tax_included_minor": 0,
+            "tax_minor": 0,
+        }
+        if due_at != part.time.start_at:
+            derivation["due_at"] = due_at.isoformat()
+        lines.append(_line(part, derivation, gross[n], taken[n], units[n]))
+    return Due(
+        lines,
+        {line.key: each.item.taxed for line, each in zip(lines, parts, strict=True)},
+        usage,
+    )
+
+
+def _step(step: Any) -> dict[str, Any]:
+    data = {
+        "kind": step.kind,
+        "quantity": step.quantity,
+        "unit_amount": step.unit_amount,
+        "amount": step.amount,
+    }
+    if step.part:
+        data["part"] = step.part
+    return data
+
+
+# Prices -------------------------------------------------------------------------------------------
+
+
+def _share_of(timeline: Timeline, part: Part) -> Share | None:
+    """The share of its period that a part pays; None for all of it. What was used, and what is
+    billed once, is not shared by time, and a commitment counts the time itself."""
+    if part.time == part.whole or part.item.metered or part.item.timing is Timing.ONCE:
+        return None
+    if isinstance(part.item.model, Commitment):
+        return None
+    return _share(timeline, part.time, part.whole)
+
+
+def _share(timeline: Timeline, part: Period, whole: Period) -> Share:
+    return proration.share(part, whole, timeline.proration, timeline.anchor.timezone)
+
+
+def _priced(
+    timeline: Timeline,
+    parts: Sequence[Part],
+    shares: Sequence[Share | None],
+    units: Sequence[Decimal | Used],
+) -> list[Priced]:
+    found: list[Priced] = []
+    for each, used in zip(parts, units, strict=True):
+        if isinstance(each.item.model, Commitment):
+            found.append(_missing(timeline, each, parts, shares, units))
+        else:
+            found.append(price(each.item.model, used))
+    return found
+
+
+def _missing(
+    timeline: Timeline,
+    part: Part,
+    parts: Sequence[Part],
+    shares: Sequence[Share | None],
+    units: Sequence[Decimal | Used],
+) -> Priced:
+    """What is missing to the commitment of a period: what was charged in it counts, also what was
+    billed in advance at its start."""
+    assert isinstance(part.item.model, Commitment)
+    before = [
+        each
+        for each in _parts(timeline, Timing.ADVANCE, part.item.every, part.whole)
+        if not isinstance(each.item.model, Commitment)
+    ]
+    priced = [
+        (price(each.item.model, each.item.quantity), _share_of(timeline, each)) for each in before
+    ]
+    priced += [
+        (price(each.item.model, used), share)
+        for each, share, used in zip(parts, shares, units, strict=True)
+        if each.whole == part.whole
+        and each.item.timing is Timing.ARREARS
+        and not isinstance(each.item.model, Commitment)
+    ]
+    charged = sum(
+        round_half_up(each.amount if share is None else each.amount * share.fraction)
+        for each, share in priced
+    )
+    whole = part.time == part.whole
+    fraction = Fraction(1) if whole else _share(timeline, part.time, part.whole).fraction
+    return part.item.model.missing(charged, fraction)
+
+
+def _free_units(
+    timeline: Timeline, parts: Sequence[Part], attached: Sequence[Running], at: datetime
+) -> tuple[list[Decimal | Used], list[tuple[dict[str, str], ...]] | None]:
+    """What each part is priced for, free units taken off; the steps that did (None: there are
+    no free units). Units are free in each stretch of time, since parts follow one another."""
+    units = [_units(timeline, each) for each in parts]
+    if not any(each.discount.kind is Kind.FREE_UNITS for each in attached):
+        return units, None
+    steps: list[tuple[dict[str, str], ...]] = [()] * len(parts)
+    stretches: dict[Period, list[int]] = {}
+    for n, each in enumerate(parts):
+        stretches.setdefault(each.time, []).append(n)
+    for places in stretches.values():
+        plain = [n for n in places if isinstance(units[n], Decimal)]
+        reduced = take_units(
+            attached,
+            [Units(parts[n].item.quantity, _names(parts[n].item)) for n in plain],
+            at=at,
+            timezone=timeline.anchor.timezone,
+        )
+        for n, left, given in zip(plain, reduced.quantities, reduced.steps, strict=True):
+            units[n], steps[n] = left, given
+    return units, steps
+
+
+def _units(timeline: Timeline, part: Part) -> Decimal | Used:
+    if part.item.metered:
+        return timeline.used.get((part.item.price_id, part.time.start_at), _NOTHING_USED)
+    return part.item.quantity
+
+
+_NOTHING_USED = Used()
+
+
+def _names(item: Item) -> frozenset[str]:
+    return item.names | {item.price_id}
+
+
+# Discounts ----------------------------------------------------------------------------------------
+
+
+def _discounted(
+    timeline: Timeline,
+    parts: Sequence[Part],
+    gross: Sequence[int],
+    attached: Sequence[Running],
+    at: datetime,
+) -> tuple[Sequence[int], Sequence[Sequence[Mapping[str, Any]]], dict[str, Usage]]:
+    """What the attached discounts take off the parts, their steps, and their new usage."""
+    zone = timeline.anchor.timezone
+    running = [each for each in attached if runs(each.discount, each.usage, at=at, timezone=zone)]
+    if not running:
+        return [0] * len(gross), [()] * len(gross), {}
+    units = {
+        each.discount.id: each.usage.after(0, at)
+        for each in running
+        if each.discount.kind is Kind.FREE_UNITS
+    }
+    if timeline.policy == DEFAULTS and all(map(_is_plain, running)):
+        shared = _shared_discounts(timeline, parts, gross, running, at)
+        if shared is not None:
+            return shared
+    policy = timeline.policy
+    taken = discounting.take(
+        running,
+        [Target(minor, _names(each.item)) for minor, each in zip(gross, parts, strict=True)],
+        currency=timeline.currency,
+        at=at,
+        timezone=zone,
+        order=policy.order,
+        exclusive=policy.exclusive,
+        split=policy.split,
+        fraction=_covered(timeline, parts),
+    )
+    return taken.by_line_minor, taken.steps, units | dict(taken.usage)
+
+
+def _is_plain(each: Running) -> bool:
+    """A percentage off all lines, or an amount off the invoice: what ``sharing`` cuts by time."""
+    it = each.discount
+    if it.applies_to or it.exclusive or it.carried or it.prorated or it.caps or it.other_amounts:
+        return False
+    if it.kind is Kind.PERCENT:
+        return it.taken_per is Spread.LINE
+    return it.kind is Kind.FIXED and it.taken_per is Spread.INVOICE
+
+
+def _shared_discounts(
+    timeline: Timeline,
+    parts: Sequence[Part],
+    gross: Sequence[int],
+    running: Sequence[Running],
+    at: datetime,
+) -> tuple[Sequence[int], Sequence[Sequence[Mapping[str, Any]]], dict[str, Usage]] | None:
+    """Plain discounts, shared by time where changes cut the period; None where the parts are not
+    of one period."""
+    whole = parts[0].whole
+    slices = _slices(timeline, whole)
+    plain = [each.discount for each in running]
+    if len(slices) == 1:
+        applied = discounting.apply(plain, gross, currency=timeline.currency)
+    elif any(each.whole != whole or each.item.timing is Timing.ONCE for each in parts):
+        return None
+    else:
+        applied = sharing.apply(
+            plain, gross, [each.time for each in parts], slices, currency=timeline.currency
+        )
+    taken = dict.fromkeys(applied.used, 0)
+    for steps in applied.steps:
+        for step in steps:
+            taken[step["discount_id"]] += step["amount_minor"]
+    before = {each.discount.id: each.usage for each in running}
+    usage = {name: before[name].after(minor, at) for name, minor in taken.items()}
+    return applied.by_line_minor, applied.steps, usage
+
+
+def _slices(timeline: Timeline, whole: Period) -> list[tuple[Period, Fraction]]:
+    """The time covered in a period, cut where phases begin, with each one's share of it."""
+    phases = timeline.phases
+    if len(phases) == 1:
+        return [(whole, Fraction(1))]
+    first = max(whole.start_at, phases[0].from_at)
+    until = whole.end_at
+    if timeline.ended_at is not None and first < timeline.ended_at < until:
+        until = timeline.ended_at
+    inside = [each.from_at for each in phases if first < each.from_at < until]
+    found = [Period(start, end) for start, end in pairwise([first, *inside, until])]
+    if len(found) == 1:
+        return [(found[0], Fraction(1))]
+    covered = _share(timeline, Period(first, until), whole).fraction
+    return [
+        (
+            each,
+            Fraction(_share(timeline, each, whole).fraction, covered) if covered else Fraction(0),
+        )
+        for each in found
+    ]
+
+
+def _covered(timeline: Timeline, parts: Sequence[Part]) -> Fraction:
+    """The part of a full period that is billed, for discounts that are prorated."""
+    start_at = min(each.time.start_at for each in parts)
+    end_at = max(each.time.end_at for each in parts)
+    whole = max((each.whole for each in parts), key=lambda each: each.end_at - each.start_at)
+    if start_at <= whole.start_at and end_at >= whole.end_at:
+        return Fraction(1)
+    time = Period(max(start_at, whole.start_at), min(end_at, whole.end_at))
+    return _share(timeline, time, whole).fraction
+
+
+def _shared(share: Share | None) -> dict[str, Any]:
+    """What the derivation says of the part of the period that a line covers."""
+    if share is None:
+        return {"fraction": "1"}
+    return {"fraction": exact_text(share.fraction), "proration": share.derivation}
+
+
+_NO_TAX = Decimal(0)
+
+
+def _line(
+    part: Part,
+    derivation: Mapping[str, Any],
+    gross_minor: int,
+    taken_minor: int,
+    used: Decimal | Used,
+) -> Line:
+    return Line(
+        kind="charge",
+        price_id=part.item.price_id,
+        charged_from_at=part.time.start_at,
+        service_start_at=part.time.start_at,
+        service_end_at=part.time.end_at,
+        quantity=used.quantity if isinstance(used, Used) else part.item.quantity,
+        gross_minor=gross_minor,
+        discount_minor=taken_minor,
+        net_minor=gross_minor - taken_minor,
+        tax_minor=0,
+        tax_rate=_NO_TAX,
+        derivation=derivation,
+    )
