@@ -33,6 +33,7 @@ async def live(shop: Shop, word: str, *, month: int) -> None:
         await shop.post(f"/v1/subscriptions/{subscription}/cancel", {"when": when}, expect=200)
     await shop.post(f"/v1/subscriptions/{staying[1]}/undo-cancel", expect=200)
     await _changes(shop, word, plan)
+    await _waiting_invoices(shop, word, plan)
     await _pages(shop, word, plan)
     await _refused(shop, word, plan)
     await shop.card(late[0], "insufficient_funds:3")
@@ -123,6 +124,20 @@ async def _changes(shop: Shop, word: str, plan: str) -> None:
     _, second = await _buyer(shop, f"{word}-restarting", plan)
     await shop.post(f"/v1/subscriptions/{second}/change", {"plan_id": yearly}, expect=200)
     await shop.pump.quiet()
+
+
+async def _waiting_invoices(shop: Shop, word: str, plan: str) -> None:
+    """One customer's renewals share a draft, another pays on terms."""
+    shared, _ = await _buyer(shop, f"{word}-shared", plan)
+    await shop.subscribe(shared, plan)
+    on_terms, _ = await _buyer(shop, f"{word}-terms", plan)
+    for customer, given in ((shared, {"consolidate": True}), (on_terms, {"net_days": 14})):
+        path = f"/v1/customers/{customer}/invoice-terms"
+        assert (await shop.raw("PUT", path, json=given)).status_code == 200
+        await shop.get(path)
+    given = {"minimums_minor": {"JPY": 10}}
+    assert (await shop.raw("PUT", "/v1/invoice-settings", json=given)).status_code == 200
+    await shop.get("/v1/invoice-settings")
 
 
 async def _catalogue(shop: Shop, word: str, plan: str) -> None:

@@ -155,7 +155,7 @@ class Shop:
 
     async def last_invoice(self, customer: str) -> Any:
         page = await self.get("/v1/invoices", customer_id=customer, limit=100)
-        return max(page["data"], key=lambda row: row["number"])
+        return max(page["data"], key=lambda row: (row["number"] is None, row["number"] or ""))
 
     async def status(self, subscription: str) -> str:
         return str((await self.get(f"/v1/subscriptions/{subscription}"))["status"])

@@ -68,6 +68,8 @@ BODIES: dict[tuple[str, str], Any] = {
     ("post", "/v1/work-items/{work_item_id}/close"): {"reason": "walk"},
     ("post", "/v1/payment-methods"): {"customer_id": "{cus}", "test_kind": "visa_ok"},
     ("post", "/v1/payments"): {"invoice_id": "{inv}", "payment_method_id": "{pm}"},
+    ("put", "/v1/invoice-settings"): {"draft_s": 0},
+    ("put", "/v1/customers/{customer_id}/invoice-terms"): {"net_days": 0},
     ("put", "/v1/dunning-policy"): {
         "delays_s": [86400], "final_action": "cancel", "hard_decline_stops": True,
     },
@@ -85,11 +87,13 @@ BARE = {
         "/v1/invoices/{invoice_id}", "/v1/invoices/{invoice_id}/explain",
         "/v1/ledger/trial-balance", "/v1/work-items", "/v1/work-items/{work_item_id}",
         "/v1/events", "/v1/payment-methods", "/v1/payment-methods/{method_id}", "/v1/payments",
-        "/v1/payments/{payment_id}", "/v1/dunning-policy", ACCESS,
+        "/v1/payments/{payment_id}", "/v1/dunning-policy", ACCESS, "/v1/invoice-settings",
+        "/v1/customers/{customer_id}/invoice-terms",
     },
     "post": {
         "/v1/subscriptions/{subscription_id}/undo-cancel",
         "/v1/subscriptions/{subscription_id}/undo-change",
+        "/v1/invoices/{invoice_id}/finalize",
         "/v1/payment-methods/{method_id}/default", "/v1/payments/{payment_id}/cancel",
     },
     "delete": {
@@ -344,7 +348,8 @@ async def test_our_own_objects_are_found(
             assert leaks(theirs, answer.text) == []
             assert leaks(ours, answer.text) or operation.path in {
                 "/v1/sandboxes", "/v1/clock", "/v1/dunning-policy", "/v1/ledger/trial-balance",
-                "/v1/access/{customer}/{resource}",
+                "/v1/access/{customer}/{resource}", "/v1/invoice-settings",
+                "/v1/customers/{customer_id}/invoice-terms",
             }, operation.name  # fmt: skip
 
 

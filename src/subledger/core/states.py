@@ -29,6 +29,8 @@ SUBSCRIPTION: Final = _machine(
 )
 
 INVOICE: Final = _machine(
+    ("draft", "finalized", "open"),
+    ("draft", "skipped", "skipped"),
     ("open", "paid", "paid"),
     ("open", "voided", "void"),
     ("open", "written_off", "uncollectible"),
@@ -122,6 +124,7 @@ DUE_RANK: Final[Mapping[str, int]] = MappingProxyType(
                 "renewal",
                 "credit_expiry",
                 "invoice_finalization",
+                "invoice_due",
                 "payment_retry",
                 "final_dunning_step",
                 "provider_callback",

@@ -10,7 +10,7 @@ from subledger.platform.db import Tx
 from subledger.platform.eventlog.consumer import Group, Handler, Subjects
 from subledger.services.billing.store import subscriptions
 from subledger.services.billing.terms import TermsMemory
-from subledger.services.billing.usecases import change, end, renew, settle
+from subledger.services.billing.usecases import change, end, finalize, renew, settle
 
 _UseCase = Callable[[Tx, TermsMemory, Sequence[Recorded]], Awaitable[None]]
 
@@ -19,6 +19,8 @@ _HANDLERS: dict[str, _UseCase] = {
     events.CHANGE_REQUIRED: change.reach_change,
     events.CANCEL_REQUIRED: end.reach_cancellation,
     events.EXPIRY_REQUIRED: end.expire_incomplete,
+    events.INVOICE_FINALIZE_REQUIRED: finalize.finalize_due,
+    events.INVOICE_COLLECT_REQUIRED: finalize.collect_due,
     events.FINAL_STEP_REQUIRED: end.finish_dunning,
     events.PAYMENT_SUCCEEDED: settle.paid,
     events.PAYMENT_FAILED: settle.not_paid,

@@ -52,6 +52,7 @@ def invoice(
         "subtotal_minor": values["subtotal_minor"],
         "discount_minor": values["discount_minor"],
         "tax_minor": values["tax_minor"],
+        "tax_included_minor": values["tax_included_minor"],
         "total_minor": values["total_minor"],
         "credited_minor": values["credited_minor"],
         "credit_applied_minor": values["credit_applied_minor"],
@@ -62,9 +63,9 @@ def invoice(
     }
 
 
-def number_text(series: str, number: int) -> str:
-    """The number printed on the document: series and at least six digits."""
-    return f"{series}-{number:06d}"
+def number_text(series: str, number: int | None) -> str | None:
+    """The number printed on the document: series and at least six digits; a draft has none."""
+    return None if number is None else f"{series}-{number:06d}"
 
 
 def quantity_text(value: Any) -> str:

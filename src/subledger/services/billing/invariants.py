@@ -14,6 +14,7 @@ INVARIANTS = (
           ON l.tenant_id = i.tenant_id AND l.invoice_id = i.id
         GROUP BY i.tenant_id, i.id
         HAVING i.total_minor - i.credited_minor <> sum(l.net_minor + l.tax_minor)
+            OR i.tax_included_minor <> sum(l.tax_included_minor)
             OR i.subtotal_minor <> sum(l.gross_minor)
             OR i.discount_minor <> sum(l.discount_minor) OR i.tax_minor <> sum(l.tax_minor)
         """,
@@ -54,11 +55,11 @@ INVARIANTS = (
         "numbers of a series have no gap",
         """
         SELECT s.tenant_id, format('series %s: last %s, invoices %s', s.series, s.last_number,
-                                   count(i.id)) AS detail
+                                   count(i.number)) AS detail
         FROM billing.number_series s LEFT JOIN billing.invoices i
           ON i.tenant_id = s.tenant_id AND i.series = s.series
         GROUP BY s.tenant_id, s.series
-        HAVING s.last_number <> count(i.id) OR s.last_number <> coalesce(max(i.number), 0)
+        HAVING s.last_number <> count(i.number) OR s.last_number <> coalesce(max(i.number), 0)
         """,
     ),
     Invariant(

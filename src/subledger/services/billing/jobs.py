@@ -6,7 +6,8 @@ from subledger.contracts import events
 from subledger.contracts.events import Event
 from subledger.platform import ids
 from subledger.platform.db import DUE_READER, Database, story
-from subledger.services.billing.store import postings, subscriptions
+from subledger.platform.due import Due
+from subledger.services.billing.store import invoices, postings, subscriptions
 
 _ANNOUNCE = story("billing.announce_due")
 _ROLL_UP = story("billing.roll_up")
@@ -16,7 +17,11 @@ _COMMANDS = {
     subscriptions.CANCELLATION: events.CANCEL_REQUIRED,
     subscriptions.CHANGE: events.CHANGE_REQUIRED,
     subscriptions.EXPIRY: events.EXPIRY_REQUIRED,
+    invoices.FINALIZATION: events.INVOICE_FINALIZE_REQUIRED,
+    invoices.DUE: events.INVOICE_COLLECT_REQUIRED,
 }
+_INVOICES = {invoices.FINALIZATION, invoices.DUE}
+"""Due moments of invoices; all others are of subscriptions."""
 
 
 class Jobs:
@@ -38,7 +43,7 @@ class Jobs:
                     tenant_id=row.tenant_id,
                     subject=row.account_id,
                     data={
-                        "subscription_id": ids.text("sub", row.id),
+                        **_named(row),
                         "customer_id": ids.text("cus", row.account_id),
                         "due_at": row.due_at.isoformat(),
                     },
@@ -62,3 +67,9 @@ class Jobs:
                 await tx.use_tenants(part)
                 done += await postings.roll_up(tx, part)
             return done
+
+
+def _named(row: Due) -> dict[str, str]:
+    if row.kind in _INVOICES:
+        return {"invoice_id": ids.text("inv", row.id)}
+    return {"subscription_id": ids.text("sub", row.id)}

@@ -11,6 +11,12 @@ INVOICE_NOT_OPEN = declare(
     fix="Read the invoice: only an open invoice can be paid, voided or written off, and one that"
     " was written off can be paid.",
 )
+INVOICE_NOT_DRAFT = declare(
+    "invoice_not_draft",
+    status=409,
+    title="The invoice is no draft",
+    fix="Read the invoice: only a draft can be finalized.",
+)
 INVOICE_RESERVED = declare(
     "invoice_reserved",
     status=409,

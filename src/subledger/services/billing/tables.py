@@ -38,6 +38,8 @@ accounts = Table(
     Column("timezone", Text, nullable=False),
     Column("locale", Text, nullable=False),
     Column("country", Text, nullable=False),
+    Column("net_days", Integer, nullable=False),
+    Column("consolidate", Boolean, nullable=False),
     Column("next_subscription_number", BigInteger, nullable=False),
     Column("last_occurred_at", _when, nullable=False),
     Column("created_at", _when, nullable=False),
@@ -191,6 +193,16 @@ subscription_discounts = Table(
     Column("first_at", _when),
 )
 
+invoice_settings = Table(
+    "invoice_settings",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("draft_s", BigInteger, nullable=False),
+    Column("zero_invoices", Text, nullable=False),
+    Column("minimums", JSONB, nullable=False),
+    Column("updated_at", _when, nullable=False),
+)
+
 number_series = Table(
     "number_series",
     metadata,
@@ -206,7 +218,7 @@ invoices = Table(
     Column("id", Uuid, primary_key=True),
     Column("account_id", Uuid, nullable=False),
     Column("series", Text, nullable=False),
-    Column("number", BigInteger, nullable=False),
+    Column("number", BigInteger),
     Column("status", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("currency", Text, nullable=False),
@@ -218,8 +230,9 @@ invoices = Table(
     Column("credited_minor", BigInteger, nullable=False),
     Column("credit_applied_minor", BigInteger, nullable=False),
     Column("paid_minor", BigInteger, nullable=False),
-    Column("due_at", _when, nullable=False),
-    Column("finalized_at", _when, nullable=False),
+    Column("drafted_at", _when),
+    Column("due_at", _when),
+    Column("finalized_at", _when),
     Column("closed_at", _when),
     Column("close_reason", Text),
     Column("inputs", JSONB, nullable=False),

@@ -11,6 +11,7 @@ GROUP = Group(
     schema="payments",
     handlers={
         events.INVOICE_FINALIZED: collect.collect_finalized,
+        events.INVOICE_DUE: collect.collect_finalized,
         events.RETRY_REQUIRED: collect.collect_retries,
         events.CUSTOMER_CREATED: customers.learn,
         events.CUSTOMER_UPDATED: customers.learn,

@@ -20,7 +20,7 @@ from subledger.services.billing.schemas.references import (
 )
 from subledger.services.billing.usecases.explain import Explained
 
-InvoiceStatus = Literal["open", "paid", "void", "uncollectible"]
+InvoiceStatus = Literal["draft", "open", "paid", "void", "uncollectible", "skipped"]
 
 
 def _told(value: str) -> str:
@@ -35,6 +35,7 @@ _AMOUNTS: JsonDict = {
     "subtotal_minor": 999,
     "discount_minor": 0,
     "tax_minor": 0,
+    "tax_included_minor": 0,
     "total_minor": 999,
     "credited_minor": 0,
     "credit_applied_minor": 0,
@@ -49,6 +50,7 @@ _INVOICE: JsonDict = {
     "currency": "EUR",
     **_AMOUNTS,
     "paid_minor": 999,
+    "drafted_at": None,
     "due_at": "2026-03-01T12:00:00Z",
     "finalized_at": "2026-03-01T12:00:00Z",
     "closed_at": "2026-03-01T12:00:00Z",
@@ -67,10 +69,11 @@ _LINE: JsonDict = {
     "discount_minor": 0,
     "net_minor": 999,
     "tax_minor": 0,
+    "tax_included_minor": 0,
     "tax_rate": "0",
 }
 _DERIVATION: JsonDict = {
-    "engine": 1,
+    "engine": 3,
     "steps": [{"kind": "flat", "quantity": "1", "unit_amount": "999", "amount": "999"}],
     "exact": "999",
     "fraction": "1",
@@ -79,7 +82,8 @@ _DERIVATION: JsonDict = {
     "gross_minor": 999,
     "discounts": [],
     "net_minor": 999,
-    "tax_rate": "0",
+    "taxes": [],
+    "tax_included_minor": 0,
     "tax_minor": 0,
 }
 
@@ -98,7 +102,7 @@ class Invoice(Strict):
     model_config = ConfigDict(json_schema_extra={"examples": [_INVOICE]})
 
     id: InvoiceId
-    number: str
+    number: str | None = Field(description="A draft has none yet.")
     customer_id: CustomerId
     subscription_ids: list[SubscriptionId]
     status: InvoiceStatus
@@ -109,14 +113,16 @@ class Invoice(Strict):
     subtotal_minor: int
     discount_minor: int
     tax_minor: int
+    tax_included_minor: int = Field(description="Tax that prices contain already.")
     total_minor: int
     credited_minor: int = Field(
         description="What it gives back more than it bills: it becomes the customer's credit."
     )
     credit_applied_minor: int = Field(description="What the customer's credit paid of it.")
     paid_minor: int = Field(description="By credit and by payments.")
-    due_at: Timestamp
-    finalized_at: Timestamp
+    drafted_at: Timestamp | None = Field(description="Since when it waited to be finalized.")
+    due_at: Timestamp | None
+    finalized_at: Timestamp | None
     closed_at: Timestamp | None
     close_reason: str | None
 
@@ -137,10 +143,12 @@ def _fields(row: Row[Any], subscription_ids: Sequence[UUID]) -> dict[str, Any]:
         "subtotal_minor": row.subtotal_minor,
         "discount_minor": row.discount_minor,
         "tax_minor": row.tax_minor,
+        "tax_included_minor": row.tax_included_minor,
         "total_minor": row.total_minor,
         "credited_minor": row.credited_minor,
         "credit_applied_minor": row.credit_applied_minor,
         "paid_minor": row.paid_minor,
+        "drafted_at": row.drafted_at,
         "due_at": row.due_at,
         "finalized_at": row.finalized_at,
         "closed_at": row.closed_at,
@@ -165,6 +173,7 @@ class InvoiceLine(Strict):
     discount_minor: int
     net_minor: int
     tax_minor: int
+    tax_included_minor: int
     tax_rate: str
 
     @classmethod
@@ -186,6 +195,7 @@ def _line_fields(row: Row[Any]) -> dict[str, Any]:
         "discount_minor": row.discount_minor,
         "net_minor": row.net_minor,
         "tax_minor": row.tax_minor,
+        "tax_included_minor": row.tax_included_minor,
         "tax_rate": plain(row.tax_rate),
     }
 
@@ -229,7 +239,7 @@ class Explanation(Strict):
                     "currency": "EUR",
                     **_AMOUNTS,
                     "lines": [{**_LINE, "derivation": _DERIVATION}],
-                    "inputs": {"engine": 1, "timezone": "Europe/Berlin"},
+                    "inputs": {"engine": 3, "timezone": "Europe/Berlin"},
                     "content_hash": "9f86d081884c7d659a2feaa0c55ad015"
                     "a3bf4f1b2b0b822cd15d6c15b0f00a08",
                 }
@@ -238,12 +248,14 @@ class Explanation(Strict):
     )
 
     invoice_id: InvoiceId
-    number: str
+    number: str | None
     currency: str
     subtotal_minor: int
     discount_minor: int
     tax_minor: int
+    tax_included_minor: int
     total_minor: int
+    credited_minor: int
     lines: list[ExplainedLine]
     inputs: dict[str, Any] = Field(
         description="What the computation took from outside: engine, time zone data, plan"
@@ -264,6 +276,8 @@ class Explanation(Strict):
             subtotal_minor=row.subtotal_minor,
             discount_minor=row.discount_minor,
             tax_minor=row.tax_minor,
+            tax_included_minor=row.tax_included_minor,
+            credited_minor=row.credited_minor,
             total_minor=row.total_minor,
             lines=[
                 ExplainedLine(**_line_fields(each.row), derivation=dict(each.derivation))

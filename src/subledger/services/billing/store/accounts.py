@@ -18,7 +18,7 @@ LAST = UUID(int=(1 << 128) - 1)
 
 _COLUMNS = (
     "a.tenant_id, a.id, a.external_id, a.name, a.email, a.currency, a.timezone, a.locale,"
-    " a.country, a.last_occurred_at, a.created_at, a.deleted_at"
+    " a.country, a.net_days, a.consolidate, a.last_occurred_at, a.created_at, a.deleted_at"
 )
 _WANTED = "unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, id)"
 
@@ -46,6 +46,7 @@ _UPDATE = Update(
     sets=["name", "email", "email_normalized", "currency", "timezone", "locale", "country"],
 )
 _DELETE = Update(tables.accounts, keys=["tenant_id", "id"], sets=["deleted_at"])
+_TERMS = Update(tables.accounts, keys=["tenant_id", "id"], sets=["net_days", "consolidate"])
 _CUSTOMERS = sql(
     f"SELECT {_COLUMNS} FROM billing.accounts a JOIN {_WANTED} USING (tenant_id, id)"
     " WHERE a.deleted_at IS NULL"
@@ -95,6 +96,11 @@ async def update_accounts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
 async def delete_accounts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     """Mark accounts as deleted (locked). Their books stay."""
     await _DELETE(tx, rows)
+
+
+async def set_terms(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace how the invoices of accounts (locked) are issued."""
+    await _TERMS(tx, rows)
 
 
 async def customers(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:

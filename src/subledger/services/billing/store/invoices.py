@@ -13,6 +13,17 @@ from subledger.platform.db import Tx, sql
 from subledger.services.billing import tables
 from subledger.services.billing.store.subscriptions import Key
 
+FINALIZATION = "invoice_finalization"
+DUE = "invoice_due"
+MOST_DRAFT_LINES = 500
+"""A draft with more takes no further lines: another is begun."""
+
+_INVOICE = (
+    "i.tenant_id, i.id, i.account_id, i.series, i.number, i.status, i.reason, i.currency,"
+    " i.subtotal_minor, i.discount_minor, i.tax_minor, i.total_minor, i.credited_minor,"
+    " i.tax_included_minor, i.credit_applied_minor, i.paid_minor, i.drafted_at, i.due_at,"
+    " i.finalized_at, i.closed_at"
+)
 _NUMBERS = sql(
     """
     INSERT INTO billing.number_series AS s (tenant_id, series, last_number)
@@ -25,11 +36,37 @@ _NUMBERS = sql(
 )
 _INSERT_INVOICES = Insert(
     tables.invoices,
-    [
-        column.name
-        for column in tables.invoices.c
-        if column.name not in {"closed_at", "close_reason"}
-    ],
+    [column.name for column in tables.invoices.c if column.name not in {"close_reason"}],
+)
+_CHANGE_DRAFTS = Update(
+    tables.invoices,
+    keys=["tenant_id", "id"],
+    sets=["subtotal_minor", "discount_minor", "tax_minor", "tax_included_minor", "total_minor",
+          "credited_minor", "inputs", "content_hash"],
+)  # fmt: skip
+_ISSUE = Update(
+    tables.invoices,
+    keys=["tenant_id", "id"],
+    sets=["number", "status", "total_minor", "credited_minor", "credit_applied_minor",
+          "paid_minor", "due_at", "finalized_at", "closed_at"],
+)  # fmt: skip
+_DRAFTS = sql(
+    f"SELECT {_INVOICE}, i.inputs::text AS inputs, l.lines"
+    f" {by_keys('billing.invoices i', tenant_id='tenants', account_id='ids')}"
+    " CROSS JOIN LATERAL (SELECT count(*) AS lines FROM billing.invoice_lines l"
+    " WHERE l.tenant_id = i.tenant_id AND l.invoice_id = i.id) AS l"
+    " WHERE i.status = 'draft' ORDER BY i.tenant_id, i.id"
+)
+_SETTINGS = sql(
+    "SELECT s.tenant_id, s.draft_s, s.zero_invoices, s.minimums::text AS minimums, s.updated_at"
+    " FROM billing.invoice_settings s WHERE s.tenant_id = ANY (CAST(:tenants AS uuid[]))"
+)
+_PUT_SETTINGS = Insert(
+    tables.invoice_settings,
+    [column.name for column in tables.invoice_settings.c],
+    conflict="(tenant_id) DO UPDATE SET draft_s = excluded.draft_s,"
+    " zero_invoices = excluded.zero_invoices, minimums = excluded.minimums,"
+    " updated_at = excluded.updated_at",
 )
 _INSERT_RUNS = Insert(tables.billing_runs, [column.name for column in tables.billing_runs.c])
 _INSERT_LINES = Insert(tables.invoice_lines, [column.name for column in tables.invoice_lines.c])
@@ -51,12 +88,6 @@ _INSERT_WORK_ITEMS = Insert(
 )
 
 _WANTED = "unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[]))"
-_INVOICE = (
-    "i.tenant_id, i.id, i.account_id, i.series, i.number, i.status, i.reason, i.currency,"
-    " i.subtotal_minor, i.discount_minor, i.tax_minor, i.total_minor, i.credited_minor,"
-    " i.credit_applied_minor, i.paid_minor, i.due_at,"
-    " i.finalized_at, i.closed_at"
-)
 _LOCK_INVOICES = sql(
     f"SELECT {_INVOICE} {by_keys('billing.invoices i', tenant_id='tenants', id='ids')}"
     " FOR NO KEY UPDATE OF i"
@@ -116,6 +147,31 @@ async def take_numbers(
 
 async def insert_invoices(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     await _INSERT_INVOICES(tx, rows)
+
+
+async def change_drafts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace the sums and inputs of drafts (locked)."""
+    await _CHANGE_DRAFTS(tx, rows)
+
+
+async def issue_drafts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Give drafts (locked) their numbers, moments and what credit pays of them."""
+    await _ISSUE(tx, rows)
+
+
+async def drafts_of(tx: Tx, accounts: Iterable[Key]) -> list[Row[Any]]:
+    """The drafts of accounts, with ``inputs`` and how many ``lines`` they have, oldest first."""
+    return list(await tx.rows(_DRAFTS, **split(accounts)))
+
+
+async def settings(tx: Tx, tenants: Iterable[UUID]) -> dict[UUID, Row[Any]]:
+    """The invoice settings of those tenants that have any."""
+    rows = await tx.rows(_SETTINGS, tenants=sorted(set(tenants)))
+    return {row.tenant_id: row for row in rows}
+
+
+async def put_settings(tx: Tx, row: Mapping[str, Any]) -> None:
+    await _PUT_SETTINGS(tx, [row])
 
 
 async def insert_runs(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:

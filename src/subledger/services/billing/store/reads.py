@@ -61,7 +61,7 @@ _SUBSCRIPTIONS_OF_PAYER = sql(
 _INVOICE = (
     "i.tenant_id, i.id, i.account_id, i.series, i.number, i.status, i.reason, i.currency,"
     " i.subtotal_minor, i.discount_minor, i.tax_minor, i.total_minor, i.credited_minor,"
-    " i.credit_applied_minor, i.paid_minor, i.due_at,"
+    " i.tax_included_minor, i.credit_applied_minor, i.paid_minor, i.drafted_at, i.due_at,"
     " i.finalized_at, i.closed_at, i.close_reason"
 )
 _INVOICES = sql(f"SELECT {_INVOICE} FROM billing.invoices i JOIN {_WANTED} USING (tenant_id, id)")
@@ -96,8 +96,8 @@ _LINES = sql(
     f"""
     SELECT l.tenant_id, l.invoice_id, l.n, l.kind, l.subscription_id, l.run_number, l.price_id,
            c.code AS price_code, p.name AS plan_name, l.service_start_at, l.service_end_at,
-           l.quantity, l.gross_minor, l.discount_minor, l.net_minor, l.tax_minor, l.tax_rate,
-           l.derivation::text AS derivation
+           l.quantity, l.gross_minor, l.discount_minor, l.net_minor, l.tax_minor,
+           l.tax_included_minor, l.tax_rate, l.derivation::text AS derivation
     FROM {_WANTED}
     JOIN billing.invoice_lines l ON l.tenant_id = w.tenant_id AND l.invoice_id = w.id
     JOIN billing.prices c ON c.tenant_id = l.tenant_id AND c.id = l.price_id

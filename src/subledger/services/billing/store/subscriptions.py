@@ -29,12 +29,12 @@ _WANTED = "unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id
 
 _LOCK_ACCOUNTS = sql(
     f"SELECT a.tenant_id, a.id, a.currency, a.timezone, a.locale, a.last_occurred_at,"
-    " a.next_subscription_number, a.deleted_at"
+    " a.next_subscription_number, a.net_days, a.consolidate, a.deleted_at"
     f" {by_keys('billing.accounts a', tenant_id='tenants', id='ids')} FOR NO KEY UPDATE OF a"
 )
 _ACCOUNTS = sql(
     f"SELECT a.tenant_id, a.id, a.currency, a.timezone, a.locale, a.last_occurred_at,"
-    " a.next_subscription_number, a.deleted_at"
+    " a.next_subscription_number, a.net_days, a.consolidate, a.deleted_at"
     f" {by_keys('billing.accounts a', tenant_id='tenants', id='ids')}"
 )
 _COLUMNS = (

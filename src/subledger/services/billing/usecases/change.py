@@ -35,6 +35,7 @@ from subledger.services.billing.usecases import bill, work_items
 from subledger.services.billing.usecases.bill import Bill
 from subledger.services.billing.usecases.close import check_paid, closing_draft
 from subledger.services.billing.usecases.end import LIVE, lock_one
+from subledger.services.billing.usecases.issue import paid_at_once
 from subledger.services.billing.usecases.timelines import (
     History,
     Stage,
@@ -408,7 +409,7 @@ async def _apply(tx: Tx, planned: Planned, *, cause: UUID | None) -> None:
                 )
             ],
         )
-        tx.emit(bill.paid_at_once(each) for each in saved if each.attempt_id is None)
+        tx.emit(paid_at_once(each.issue) for each in saved if each.free)
     await subscriptions.change_subscriptions(tx, [after])
     if after["current_period_end_at"] != row.current_period_end_at:
         await subscriptions.put_renewals(tx, [after])

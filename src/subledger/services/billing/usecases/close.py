@@ -20,6 +20,7 @@ from subledger.services.billing.store import invoices, subscriptions
 from subledger.services.billing.terms import PlanTerms, TermsMemory
 from subledger.services.billing.usecases import bill
 from subledger.services.billing.usecases.bill import Bill
+from subledger.services.billing.usecases.issue import paid_at_once
 from subledger.services.billing.usecases.timelines import (
     billed_from,
     history,
@@ -116,6 +117,6 @@ async def bill_the_rest(
             )
         ],
     )
-    tx.emit(bill.paid_at_once(each) for each in saved if each.attempt_id is None)
+    tx.emit(paid_at_once(each.issue) for each in saved if each.free)
     billed = {"last_run_number": row.last_run_number + 1, "dirty_from_period": None}
     await subscriptions.change_subscriptions(tx, [row._asdict() | billed])

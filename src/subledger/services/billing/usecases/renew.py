@@ -22,6 +22,7 @@ from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
 from subledger.services.billing.usecases import bill, work_items
 from subledger.services.billing.usecases.bill import Bill, Saved
+from subledger.services.billing.usecases.issue import paid_at_once
 from subledger.services.billing.usecases.timelines import (
     History,
     billed_from,
@@ -162,15 +163,17 @@ def _still_dirty(each: Bill) -> int | None:
 
 
 def _renewed_at_once(saved: Sequence[Saved]) -> list[Event]:
-    """An invoice of zero needs no payment: it is paid and its subscription renewed at once."""
+    """An invoice that is not collected now renews its subscription at once: one of zero is paid,
+    a draft and one on terms are paid later."""
     told = []
     for each in saved:
-        if each.attempt_id is not None:
+        if each.collected:
             continue
         period = each.bill.draft.period
         assert period is not None
         row = each.bill.subscription
-        told.append(bill.paid_at_once(each))
+        if each.free:
+            told.append(paid_at_once(each.issue))
         told.append(
             Event(
                 type=events.SUBSCRIPTION_RENEWED,

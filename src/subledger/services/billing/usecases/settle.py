@@ -266,8 +266,8 @@ async def _activate(
                 kind = events.SUBSCRIPTION_ACTIVATED
                 status = step(SUBSCRIPTION, row.status, "paid")
                 activated.append(row)
-            elif row.status == "active" and invoice.reason == "subscription_change":
-                continue  # a change is in force from its moment
+            elif row.status == "active" and _in_force(invoice):
+                continue
             elif row.status in {"active", "past_due"}:
                 still_owed = left_open.get(key, set()) - {invoice.id}
                 kind = events.SUBSCRIPTION_RENEWED
@@ -293,6 +293,16 @@ async def _activate(
         tx, ((row.tenant_id, subscriptions.EXPIRY, row.id) for row in activated)
     )
     await subscriptions.put_renewals(tx, activated)
+
+
+def _in_force(invoice: Row[Any]) -> bool:
+    """Whether what the invoice is for did not wait for its payment: a change, and what is billed
+    on terms or as a draft."""
+    return bool(
+        invoice.reason == "subscription_change"
+        or invoice.drafted_at is not None
+        or invoice.due_at > invoice.finalized_at
+    )
 
 
 async def _open_unapplied(

@@ -25,6 +25,7 @@ from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
 from subledger.services.billing.usecases import bill
 from subledger.services.billing.usecases.bill import Bill, Saved
+from subledger.services.billing.usecases.issue import paid_at_once
 from subledger.services.billing.usecases.timelines import timeline
 
 INCOMPLETE_FOR = timedelta(hours=24)
@@ -72,12 +73,10 @@ async def subscribe(tx: Tx, memory: TermsMemory, requests: Sequence[SubscribeReq
     tx.emit(_created(each) for each in bills)
     saved = await bill.save(tx, bills)
     waiting = [
-        (each.bill.subscription, each.bill.at + INCOMPLETE_FOR)
-        for each in saved
-        if each.attempt_id is not None
+        (each.bill.subscription, each.bill.at + INCOMPLETE_FOR) for each in saved if each.collected
     ]
     await subscriptions.put_due(tx, subscriptions.EXPIRY, waiting)
-    await _activate_free(tx, [each for each in saved if each.attempt_id is None])
+    await _activate_at_once(tx, [each for each in saved if not each.collected])
 
 
 async def _load(tx: Tx, memory: TermsMemory, requests: Sequence[SubscribeRequest]) -> _Loaded:
@@ -291,8 +290,8 @@ def _created(each: Bill) -> Event:
     )
 
 
-async def _activate_free(tx: Tx, saved: Sequence[Saved]) -> None:
-    """A first invoice of zero needs no payment."""
+async def _activate_at_once(tx: Tx, saved: Sequence[Saved]) -> None:
+    """A first invoice of zero needs no payment, one on terms is paid later."""
     rows = [each.bill.subscription for each in saved]
     await subscriptions.set_statuses(
         tx, [{"tenant_id": r["tenant_id"], "id": r["id"], "status": "active"} for r in rows]
@@ -309,4 +308,4 @@ async def _activate_free(tx: Tx, saved: Sequence[Saved]) -> None:
             occurred_at=each.bill.at,
             cause=each.bill.cause,
         )
-        tx.emit([bill.paid_at_once(each), activated])
+        tx.emit([paid_at_once(each.issue), activated] if each.free else [activated])

@@ -1,0 +1,112 @@
+"""What is billed, and the invoice that it comes to: the columns, before they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Row
+
+from subledger.core import invoicing
+from subledger.core.difference import ENGINE_VERSION
+from subledger.core.timeline import Draft
+from subledger.platform.db import Tx
+from subledger.services.billing.terms import PlanTerms
+from subledger.services.billing.usecases.issue import Issue
+
+SERIES = "INV"
+TZDATA_VERSION = version("tzdata")
+
+_json = msgspec.json.Encoder(decimal_format="string").encode
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """One subscription's draft, ready to be saved. ``subscription`` holds the row's columns as
+    they were before the run."""
+
+    subscription: Mapping[str, Any]
+    terms: PlanTerms
+    draft: Draft
+    attached: Sequence[Row[Any]]
+    reason: Literal["subscription_create", "renewal", "subscription_change", "subscription_end"]
+    at: datetime
+    cause: UUID | None
+    kind: Literal["period", "change", "restart"] = "period"
+    """A run covers the next period, changes what is billed of the present one, or leaves the
+    cycle for a new one."""
+
+    @property
+    def run_number(self) -> int:
+        return int(self.subscription["last_run_number"]) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A bill with the invoice that it is on, issued at once or waiting as a draft."""
+
+    bill: Bill
+    issue: Issue
+    drafted: bool = False
+
+    @property
+    def invoice(self) -> Mapping[str, Any]:
+        """The invoice's columns as they were written."""
+        return self.issue.invoice
+
+    @property
+    def collected(self) -> bool:
+        """Whether its payment is under way, so that everything waits for the outcome."""
+        return self.issue.attempt_id is not None
+
+    @property
+    def free(self) -> bool:
+        """Whether it was paid the moment that it was issued."""
+        return not self.drafted and self.issue.free
+
+
+def invoice_row(tx: Tx, bill: Bill) -> dict[str, Any]:
+    """An invoice's columns, before it is issued."""
+    draft, row = bill.draft, bill.subscription
+    data = inputs(bill)
+    return {
+        "tenant_id": row["tenant_id"],
+        "id": tx.ids.new(),
+        "account_id": row["payer_id"],
+        "series": SERIES,
+        "reason": bill.reason,
+        "currency": draft.currency,
+        "subtotal_minor": draft.subtotal_minor,
+        "discount_minor": draft.discount_minor,
+        "tax_minor": draft.tax_minor,
+        "tax_included_minor": draft.tax_included_minor,
+        "drafted_at": None,
+        "inputs": encode(data),
+        "content_hash": invoicing.content_hash(data),
+    }
+
+
+def inputs(bill: Bill) -> dict[str, Any]:
+    """What the invoice was computed from; with it the same engine computes it again."""
+    draft = bill.draft
+    return {
+        "engine": ENGINE_VERSION,
+        "tzdata": TZDATA_VERSION,
+        "plan_versions": [str(bill.terms.plan_version_id)],
+        "timezone": bill.subscription["timezone"],
+        "discounts": [
+            [str(each.id), each.used_periods, each.taken_minor] for each in bill.attached
+        ],
+        "taxes": list(draft.taxes),
+        "lines": [line.derivation for line in draft.lines],
+    }
+
+
+def encode(data: Any) -> str:
+    """Plain data as JSON text, decimals as texts."""
+    return _json(data).decode()
