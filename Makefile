@@ -53,6 +53,7 @@ simulate: setup-dev ## SEEDS=n FROM=first: seeded runs of a month on a real Post
 bench: setup-dev ## every benchmark; figures go to benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.renewals
 	$(BIN)/python -m benchmarks.access
+	$(BIN)/python -m benchmarks.rating
 
 lock: setup-dev ## write the lock files anew (no addresses in them)
 	$(BIN)/uv pip compile -q pyproject.toml --generate-hashes --no-emit-index-url --no-header \

@@ -84,7 +84,8 @@ def main(path):
         total += net + tax
         if line["kind"] == "charge" and told["taxes"]:
             charges[n] = (amount, told)
-    check_groups(invoice["inputs"].get("taxes", ()), charges)
+    for rounded in invoice["inputs"].get("taxes", ()):
+        check_groups(rounded["groups"], charges)
     stated = invoice["total_minor"] - invoice.get("credited_minor", 0)
     print(f"total {total} computed, {stated} stated")
     return 0 if total == stated else 1
