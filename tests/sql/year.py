@@ -151,7 +151,7 @@ async def _calendar(shop: Shop, word: str) -> None:
     wanted = {"plan_id": tried, "trial_end_behavior": "cancel"}
     await shop.post("/v1/subscriptions/preview", {"customer_id": payer, **wanted}, expect=200)
     for buyer in (payer, guest):
-        await shop.subscribe(buyer, **{"plan": tried, "trial_end_behavior": "cancel"})
+        await shop.subscribe(buyer, tried, trial_end_behavior="cancel")
     assert (await shop.raw("DELETE", f"/v1/payment-methods/{method}")).status_code == 204
     now = datetime.fromisoformat((await shop.get("/v1/clock"))["now_at"])
     start_at = (now + timedelta(days=3)).isoformat()

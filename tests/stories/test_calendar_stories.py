@@ -608,6 +608,39 @@ async def test_a_customer_who_moves_is_counted_in_the_new_zone_from_the_next_bou
     await shop.check()
 
 
+def beside(unit, amount):
+    return {"code": unit, "currency": "EUR", "model": "per_unit", "unit_amount": str(amount),
+            "interval": {"unit": unit}}  # fmt: skip
+
+
+async def test_prices_of_several_intervals_move_when_all_of_them_begin_anew(shop):
+    plan, viewer = await ready(shop, prices=[beside("month", 3100), beside("quarter", 9000)])
+    bought = await shop.subscribe(viewer, plan)
+    answer = await shop.raw("PATCH", f"/v1/customers/{viewer}", json={"timezone": "Asia/Tokyo"})
+    assert answer.status_code == 200
+    ends = []
+    for moment in ("2026-02-28T10:00:00", "2026-03-31T09:00:00", "2026-04-30T09:00:00"):
+        await shop.move_to(moment)
+        ends.append((await period(shop, bought["id"]))[1])
+    # 11:00 in Berlin until the quarter is over, then 11:00 in Tokyo.
+    assert ends == ["2026-03-31T09:00:00Z", "2026-04-30T09:00:00Z", "2026-05-31T02:00:00Z"]
+    assert await shop.captured() == {"EUR": 4 * 3100 + 2 * 9000}
+    await shop.check()
+
+
+async def test_another_anchor_gives_back_what_is_left_of_a_longer_price(shop):
+    plan, viewer = await ready(shop, prices=[beside("month", 3100), beside("year", 36500)])
+    bought = await shop.subscribe(viewer, plan)
+    await act(shop, bought["id"], "change-anchor", {"billing_anchor": {"kind": "day", "day": 15}})
+    await shop.move_to("2026-03-01")
+    # 28 of 365 days are used. From 28 February on: 15 of 28, and 352 of 365 days.
+    assert sorted(line[1] for line in await lines(shop, viewer)) == [-33700, 1661, 35200]
+    assert await period(shop, bought["id"]) == ("2026-02-28T10:00:00Z", "2026-03-14T23:00:00Z")
+    await shop.move_to("2026-03-16")
+    assert [line[1] for line in await lines(shop, viewer)] == [3100]
+    await shop.check()
+
+
 # What cannot be -----------------------------------------------------------------------------------
 
 
