@@ -59,6 +59,11 @@ class Till:
     async def chargeable(self, call: Call, customer_id: UUID, method_id: UUID) -> bool:
         return True
 
+    async def method_to_charge(
+        self, call: Call, customer_id: UUID, method_id: UUID | None
+    ) -> UUID | None:
+        return method_id
+
 
 @dataclass
 class Shop:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +35,7 @@ async def live(shop: Shop, word: str, *, month: int) -> None:
     await shop.post(f"/v1/subscriptions/{staying[1]}/undo-cancel", expect=200)
     await _changes(shop, word, plan)
     await _waiting_invoices(shop, word, plan)
+    await _calendar(shop, word)
     await _pages(shop, word, plan)
     await _refused(shop, word, plan)
     await shop.card(late[0], "insufficient_funds:3")
@@ -138,6 +140,29 @@ async def _waiting_invoices(shop: Shop, word: str, plan: str) -> None:
     given = {"minimums_minor": {"JPY": 10}}
     assert (await shop.raw("PUT", "/v1/invoice-settings", json=given)).status_code == 200
     await shop.get("/v1/invoice-settings")
+
+
+async def _calendar(shop: Shop, word: str) -> None:
+    """Trials that are paid, lapse and are told of; a start day; another anchor, another zone."""
+    tried = await shop.plan(f"{word}-tried", trial_days=2)
+    payer, guest = await shop.customer(f"{word}-trying"), await shop.customer(f"{word}-guest")
+    await shop.card(payer)
+    method = await shop.card(guest)
+    wanted = {"plan_id": tried, "trial_end_behavior": "cancel"}
+    await shop.post("/v1/subscriptions/preview", {"customer_id": payer, **wanted}, expect=200)
+    for buyer in (payer, guest):
+        await shop.subscribe(buyer, tried, trial_end_behavior="cancel")
+    assert (await shop.raw("DELETE", f"/v1/payment-methods/{method}")).status_code == 204
+    now = datetime.fromisoformat((await shop.get("/v1/clock"))["now_at"])
+    start_at = (now + timedelta(days=3)).isoformat()
+    await shop.subscribe(payer, tried, start_at=start_at)
+    hung = await shop.subscribe(payer, tried, trial_days=0, billing_anchor={"kind": "calendar"})
+    path = f"/v1/subscriptions/{hung['id']}/change-anchor"
+    await shop.post(path, {"billing_anchor": {"kind": "day", "day": 9}}, expect=200)
+    await shop.post(path, {"billing_anchor": {"kind": "anniversary"}, "when": "now"}, expect=200)
+    answer = await shop.raw("PATCH", f"/v1/customers/{payer}", json={"timezone": "Asia/Tokyo"})
+    assert answer.status_code == 200
+    await shop.pump.quiet()
 
 
 async def _catalogue(shop: Shop, word: str, plan: str) -> None:

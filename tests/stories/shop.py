@@ -60,7 +60,7 @@ class Shop:
 
     async def plan(
         self, code: str = "basic", *, amounts: dict[str, int] | None = None, unit: str = "month",
-        resources: tuple[str, ...] = ("film:a", "film:b"), grace_days: int = 16,
+        resources: tuple[str, ...] = ("film:a", "film:b"), grace_days: int = 16, **more: Any,
     ) -> str:  # fmt: skip
         product = await self.post(
             "/v1/products", {"code": code, "name": code.title(), "resources": list(resources)}
@@ -73,7 +73,7 @@ class Shop:
         plan = await self.post(
             "/v1/plans",
             {"code": code, "name": code.title(), "product_id": product["id"], "prices": prices,
-             "grace_days": grace_days},
+             "grace_days": grace_days, **more},
         )  # fmt: skip
         self.plans[code] = plan["id"]
         return str(plan["id"])

@@ -59,6 +59,13 @@ BODIES: dict[tuple[str, str], Any] = {
         "customer_id": "{cus}", "beneficiary_id": "{cus}", "plan_id": "{plan}",
         "discount_ids": ["{disc}"], "payment_method_id": "{pm}",
     },
+    ("post", "/v1/subscriptions/preview"): {
+        "customer_id": "{cus}", "beneficiary_id": "{cus}", "plan_id": "{plan}",
+        "discount_ids": ["{disc}"], "payment_method_id": "{pm}",
+    },
+    ("post", "/v1/subscriptions/{subscription_id}/change-anchor"): {
+        "billing_anchor": {"kind": "calendar"},
+    },
     ("post", "/v1/subscriptions/{subscription_id}/cancel"): {"when": "period_end"},
     ("post", "/v1/subscriptions/{subscription_id}/change"): {"plan_id": "{plan}", "quantity": "2"},
     ("post", "/v1/subscriptions/{subscription_id}/preview-change"): {

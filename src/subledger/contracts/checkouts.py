@@ -38,3 +38,10 @@ class Checkouts(Protocol):
     async def chargeable(self, call: Call, customer_id: UUID, method_id: UUID) -> bool:
         """True if the customer has saved this payment method and it can be charged."""
         ...
+
+    async def method_to_charge(
+        self, call: Call, customer_id: UUID, method_id: UUID | None
+    ) -> UUID | None:
+        """The saved method that an automatic payment would charge: the one named while it can be
+        charged, else the customer's default; None if there is neither."""
+        ...

@@ -25,7 +25,16 @@ from subledger.core.money import check_amount, round_half_up
 from subledger.core.pricing import Commitment, Priced, exact_text, price
 from subledger.core.pricing import Usage as Used
 from subledger.core.proration import Share
-from subledger.core.timeline import DEFAULTS, Item, Line, Phase, Taxed, Timeline, Timing
+from subledger.core.timeline import (
+    DEFAULTS,
+    FirstPeriod,
+    Item,
+    Line,
+    Phase,
+    Taxed,
+    Timeline,
+    Timing,
+)
 
 Window = tuple[Timing, int]
 """When and how often prices are billed: what they have in common that share a period."""
@@ -82,6 +91,8 @@ def parts_at_end(timeline: Timeline, kinds: Sequence[Window]) -> list[Part]:
 
 def _parts(timeline: Timeline, timing: Timing, every: int, whole: Period) -> Iterator[Part]:
     """The parts of one period. What a change leaves as it was is not cut."""
+    if timeline.first_period is FirstPeriod.FULL and _starts_in(timeline, whole):
+        whole = Period(timeline.phases[0].from_at, whole.end_at)
     until, ends = whole.end_at, timeline.ended_at
     if ends is not None and ends < until and not (timeline.serves_out and timing is Timing.ADVANCE):
         until = ends
@@ -201,7 +212,18 @@ def _share_of(timeline: Timeline, part: Part) -> Share | None:
 
 
 def _share(timeline: Timeline, part: Period, whole: Period) -> Share:
-    return proration.share(part, whole, timeline.proration, timeline.anchor.timezone)
+    mode = timeline.proration
+    if timeline.first_period is FirstPeriod.FREE and _starts_in(timeline, whole):
+        # A start at another hour of the period's first day leaves out no day: it is paid.
+        start_at, zone = timeline.phases[0].from_at, timeline.anchor.timezone
+        if proration.local_days(whole.start_at, start_at, zone):
+            mode = proration.NONE
+    return proration.share(part, whole, mode, timeline.anchor.timezone)
+
+
+def _starts_in(timeline: Timeline, whole: Period) -> bool:
+    """Whether the subscription starts inside this period."""
+    return whole.start_at < timeline.phases[0].from_at < whole.end_at
 
 
 def _priced(

@@ -67,7 +67,7 @@ def draft(
             usage |= found.usage
             attached = _with(attached, usage)
         end_at = boundary(timeline.anchor, timeline.interval, n + 1)
-        last = Period(start_at, end_at)
+        last = Period(min(max(start_at, timeline.phases[0].from_at), end_at), end_at)
         n, start_at = n + 1, end_at
     over = ends is not None and start_at >= ends
     if over and ends is not None and ends <= horizon_at and timeline.in_arrears:

@@ -16,6 +16,11 @@ def _machine(*rows: tuple[str, str, str]) -> Machine:
 
 
 SUBSCRIPTION: Final = _machine(
+    ("pending", "started", "active"),
+    ("pending", "trial_started", "trialing"),
+    ("pending", "canceled", "canceled"),
+    ("trialing", "trial_ended", "active"),
+    ("trialing", "canceled", "canceled"),
     ("incomplete", "paid", "active"),
     ("incomplete", "expired", "incomplete_expired"),
     ("incomplete", "canceled", "canceled"),

@@ -86,6 +86,15 @@ class Policy:
 DEFAULTS = Policy()
 
 
+class FirstPeriod(StrEnum):
+    """What a stub before the first boundary costs: its share of the grid's period (the default), a
+    whole period's price, or nothing (Stripe with ``proration_behavior: none``)."""
+
+    PRORATED = "prorated"
+    FULL = "full"
+    FREE = "free"
+
+
 @dataclass(frozen=True, slots=True)
 class Timeline:
     """What is known of a subscription: where its cycle hangs, what it pays, until when.
@@ -107,6 +116,7 @@ class Timeline:
     proration: Mode = BY_DAY
     used: Mapping[tuple[str, datetime], Used] = field(default_factory=dict)
     policy: Policy = DEFAULTS
+    first_period: FirstPeriod = FirstPeriod.PRORATED
 
     def __post_init__(self) -> None:
         moments = [each.from_at for each in self.phases]

@@ -10,7 +10,15 @@ from subledger.platform.db import Tx
 from subledger.platform.eventlog.consumer import Group, Handler, Subjects
 from subledger.services.billing.store import subscriptions
 from subledger.services.billing.terms import TermsMemory
-from subledger.services.billing.usecases import change, end, finalize, renew, settle
+from subledger.services.billing.usecases import (
+    begin,
+    change,
+    end,
+    finalize,
+    methods,
+    renew,
+    settle,
+)
 
 _UseCase = Callable[[Tx, TermsMemory, Sequence[Recorded]], Awaitable[None]]
 
@@ -21,10 +29,13 @@ _HANDLERS: dict[str, _UseCase] = {
     events.EXPIRY_REQUIRED: end.expire_incomplete,
     events.INVOICE_FINALIZE_REQUIRED: finalize.finalize_due,
     events.INVOICE_COLLECT_REQUIRED: finalize.collect_due,
+    events.TRIAL_REMINDER_REQUIRED: begin.remind,
     events.FINAL_STEP_REQUIRED: end.finish_dunning,
     events.PAYMENT_SUCCEEDED: settle.paid,
     events.PAYMENT_FAILED: settle.not_paid,
     events.PAYMENT_CANCELED: settle.not_paid,
+    events.PAYMENT_METHOD_ATTACHED: methods.know_methods,
+    events.PAYMENT_METHOD_DETACHED: methods.know_methods,
 }
 
 

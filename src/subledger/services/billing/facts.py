@@ -36,6 +36,7 @@ def subscription(
         "current_period_start_at": moment(values["current_period_start_at"]),
         "current_period_end_at": moment(values["current_period_end_at"]),
         "cancel_at": moment(values.get("cancel_at")),
+        "trial_end_at": moment(values.get("trial_end_at")),
     }
 
 

@@ -68,7 +68,8 @@ INVARIANTS = (
         SELECT tenant_id, format('subscription %s run %s: period %s to %s', subscription_id,
                                  number, period_start_at, period_end_at) AS detail
         FROM (
-            SELECT r.*, s.started_at, s.billed_through_at, s.last_run_number,
+            SELECT r.*, coalesce(s.trial_end_at, s.started_at) AS billed_from_at,
+                   s.billed_through_at, s.last_run_number,
                    lag(r.number) OVER runs AS previous, lag(r.period_end_at) OVER runs AS ended,
                    lag(r.period_start_at) OVER runs AS started,
                    lead(r.number) OVER runs AS following
@@ -77,7 +78,7 @@ INVARIANTS = (
             WINDOW runs AS (PARTITION BY r.tenant_id, r.subscription_id ORDER BY r.number)
         ) AS r
         WHERE number <> coalesce(previous, 0) + 1
-           OR (kind = 'period' AND period_start_at <> coalesce(ended, started_at))
+           OR (kind = 'period' AND period_start_at <> coalesce(ended, billed_from_at))
            OR (kind = 'restart' AND period_start_at NOT BETWEEN started AND ended)
            OR (following IS NULL
                AND (period_end_at <> billed_through_at OR number <> last_run_number))
@@ -89,11 +90,25 @@ INVARIANTS = (
         SELECT s.tenant_id, format('subscription %s (%s) has nothing due', s.id, s.status)
             AS detail
         FROM billing.subscriptions s
-        WHERE s.status IN ('incomplete', 'active', 'past_due') AND s.parked_reason IS NULL
+        WHERE s.status IN ('pending', 'trialing', 'incomplete', 'active', 'past_due')
+          AND s.parked_reason IS NULL
           AND NOT EXISTS (
             SELECT FROM billing.due d WHERE d.tenant_id = s.tenant_id AND d.id = s.id
               AND d.kind = CASE s.status WHEN 'incomplete' THEN 'incomplete_expiry'
                                          ELSE 'renewal' END)
+        """,
+    ),
+    Invariant(
+        "nothing is billed before a trial's end or a start day",
+        """
+        SELECT s.tenant_id, format('subscription %s (%s): run %s, period until %s', s.id, s.status,
+                                   s.last_run_number, s.current_period_end_at) AS detail
+        FROM billing.subscriptions s
+        WHERE s.status IN ('pending', 'trialing')
+          AND (s.last_run_number <> 0 OR s.billed_through_at <> s.current_period_end_at
+               OR s.cycle_started_at <> coalesce(s.trial_end_at, s.started_at)
+               OR s.current_period_end_at
+                  <> CASE s.status WHEN 'pending' THEN s.started_at ELSE s.trial_end_at END)
         """,
     ),
     Invariant(

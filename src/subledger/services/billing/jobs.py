@@ -19,6 +19,7 @@ _COMMANDS = {
     subscriptions.EXPIRY: events.EXPIRY_REQUIRED,
     invoices.FINALIZATION: events.INVOICE_FINALIZE_REQUIRED,
     invoices.DUE: events.INVOICE_COLLECT_REQUIRED,
+    subscriptions.REMINDER: events.TRIAL_REMINDER_REQUIRED,
 }
 _INVOICES = {invoices.FINALIZATION, invoices.DUE}
 """Due moments of invoices; all others are of subscriptions."""

@@ -132,3 +132,22 @@ WORK_ITEM_CLOSED = declare(
     title="The work item is closed already",
     fix="Read the work item to see who closed it and why.",
 )
+START_OUT_OF_RANGE = declare(
+    "start_out_of_range",
+    status=422,
+    title="The subscription cannot start at this moment",
+    fix="Choose a start at most two years and 50 periods ago, and at most five years ahead.",
+)
+PAYMENT_METHOD_REQUIRED = declare(
+    "payment_method_required",
+    status=422,
+    title="The trial needs a payment method",
+    fix="Save one by POST /v1/payment-methods first, or buy without a trial by trial_days 0.",
+)
+ANCHOR_DOES_NOT_FIT = declare(
+    "billing_anchor_does_not_fit",
+    status=422,
+    title="The billing anchor does not fit the new interval",
+    fix="Give a billing_anchor with the change: months take a day from 1 to 31, weeks one from 1"
+    " to 7.",
+)

@@ -79,6 +79,8 @@ plan_versions = Table(
     Column("version", Integer, nullable=False),
     Column("grace_s", BigInteger, nullable=False),
     Column("created_at", _when, nullable=False),
+    Column("trial_days", Integer, nullable=False),
+    Column("trial_requires_payment_method", Boolean, nullable=False),
 )
 
 prices = Table(
@@ -144,6 +146,13 @@ subscriptions = Table(
     Column("proration", Text, nullable=False),
     Column("dirty_from_period", Integer),
     Column("created_at", _when, nullable=False),
+    Column("anchor_day", Integer),
+    Column("anchor_wall", DateTime(timezone=False)),
+    Column("billing_anchor", JSONB, nullable=False),
+    Column("first_period", Text, nullable=False),
+    Column("trial_end_at", _when),
+    Column("trial_end_behavior", Text, nullable=False),
+    Column("cycle_started_at", _when, nullable=False),
 )
 
 subscription_phases = Table(
@@ -167,6 +176,7 @@ scheduled_changes = Table(
     Column("quantity", Numeric(38, 12)),
     Column("settle", Text, nullable=False),
     Column("recorded_at", _when, nullable=False),
+    Column("billing_anchor", JSONB),
 )
 
 subscription_changes = Table(
@@ -362,3 +372,11 @@ rolled_up = Table(
 
 due = due_table(metadata)
 cursors, parked, blocked = consumer_tables(metadata)
+
+saved_methods = Table(
+    "saved_methods",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("account_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+)

@@ -46,6 +46,8 @@ class PlanTerms:
     product_code: str
     tax_category: str | None
     grace_s: int
+    trial_days: int
+    trial_requires_payment_method: bool
     prices: tuple[PriceTerms, ...]
 
     def prices_in(self, currency: str) -> tuple[PriceTerms, ...]:
@@ -131,6 +133,8 @@ def _read(rows: Iterable[Any]) -> dict[Key, PlanTerms]:
             product_code=row.product_code,
             tax_category=row.tax_category,
             grace_s=row.grace_s,
+            trial_days=row.trial_days,
+            trial_requires_payment_method=row.trial_requires_payment_method,
             prices=tuple(prices[key]),
         )
         for key, row in heads.items()

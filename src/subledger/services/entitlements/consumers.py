@@ -13,6 +13,7 @@ from subledger.contracts.events import (
     SUBSCRIPTION_CHANGED,
     SUBSCRIPTION_PAST_DUE,
     SUBSCRIPTION_RENEWED,
+    SUBSCRIPTION_TRIAL_STARTED,
 )
 from subledger.platform.eventlog.consumer import Group
 from subledger.services.entitlements.store import GROUP_NAME
@@ -28,6 +29,7 @@ GROUP = Group(
         CUSTOMER_DELETED: know_customers,
         PRODUCT_CREATED: know_products,
         PRODUCT_UPDATED: know_products,
+        SUBSCRIPTION_TRIAL_STARTED: grant,
         SUBSCRIPTION_ACTIVATED: grant,
         SUBSCRIPTION_RENEWED: grant,
         SUBSCRIPTION_PAST_DUE: grant,

@@ -55,3 +55,15 @@ class Checkouts:
             return row is not None and row.customer_id == customer_id and row.status == "active"
 
         return await self._database.transact(_READ_METHOD, read, tenants=[call.tenant_id])
+
+    async def method_to_charge(
+        self, call: Call, customer_id: UUID, method_id: UUID | None
+    ) -> UUID | None:
+        """The method named while it is active and the customer's own, else the default."""
+        wanted = (call.tenant_id, customer_id, method_id)
+
+        async def read(tx: Tx) -> UUID | None:
+            found, _ = (await methods.to_charge(tx, [wanted]))[wanted]
+            return found
+
+        return await self._database.transact(_READ_METHOD, read, tenants=[call.tenant_id])

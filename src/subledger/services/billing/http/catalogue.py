@@ -208,6 +208,7 @@ def _write_plans(routes: APIRouter, database: Database, keys: Keys) -> None:
                 code=body.code,
                 name=body.name,
                 grace_days=body.grace_days,
+                trial=catalogue.Trial(body.trial_days, body.trial_requires_payment_method),
                 prices=[each.new() for each in body.prices],
             )
             await catalogue.create_plan(tx, new, cause=caller.request_id)
@@ -249,6 +250,8 @@ def _write_plans(routes: APIRouter, database: Database, keys: Keys) -> None:
                 plan_id=plan_id,
                 version_id=version_id,
                 grace_days=body.grace_days,
+                trial_days=body.trial_days,
+                trial_requires_payment_method=body.trial_requires_payment_method,
                 prices=[each.new() for each in body.prices],
                 cause=caller.request_id,
             )

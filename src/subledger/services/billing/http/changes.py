@@ -40,6 +40,7 @@ _REFUSALS = (
     "invoice_still_open",
     "unknown_reference",
     "price_missing_for_currency",
+    "billing_anchor_does_not_fit",
     "invalid_request",
 )
 
@@ -53,6 +54,7 @@ def _request(caller: Caller, subscription_id: UUID, body: ChangeNew) -> ChangeRe
         at=body.at,
         settle=body.settle,
         cause=caller.request_id,
+        billing_anchor=None if body.billing_anchor is None else body.billing_anchor.text(),
     )
 
 

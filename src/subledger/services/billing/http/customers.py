@@ -96,7 +96,8 @@ def _add_writes(routes: APIRouter, database: Database, keys: Keys) -> None:
         "/{customer_id}",
         response_model=Customer,
         summary="Change a customer",
-        description="Replaces the fields given. A new time zone holds for future subscriptions.",
+        description="Replaces the fields given. In a new time zone running periods keep their ends;"
+        " from the next boundary on subscriptions are counted in it.",
         responses={**problems("not_found", "currency_in_use", "invalid_request", "forbidden")},
     )
     async def change_customer(

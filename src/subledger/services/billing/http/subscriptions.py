@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
+from sqlalchemy import Row
 
 from subledger.contracts.calls import Call
 from subledger.contracts.checkouts import Checkouts
@@ -17,10 +20,11 @@ from subledger.platform.http.pages import Page, PageQuery, page
 from subledger.platform.http.problems import Problem, problems
 from subledger.services.billing import facts
 from subledger.services.billing.flows import buy
-from subledger.services.billing.http import changes, customers
+from subledger.services.billing.http import anchors, changes, customers
 from subledger.services.billing.http.paging import before_id, before_number, id_key
 from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import READ, SUBSCRIBE
+from subledger.services.billing.schemas.purchases import PurchasePreview
 from subledger.services.billing.schemas.references import CustomerId, SubscriptionId
 from subledger.services.billing.schemas.subscriptions import (
     Purchase,
@@ -30,6 +34,7 @@ from subledger.services.billing.schemas.subscriptions import (
     UpcomingInvoice,
 )
 from subledger.services.billing.store import reads
+from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import TermsMemory
 from subledger.services.billing.usecases import preview, subscribe
 
@@ -42,17 +47,25 @@ async def load(tx: Tx, tenant_id: UUID, subscription_id: UUID) -> Subscription:
     return Subscription.of(found[tenant_id, subscription_id])
 
 
+def described(prices: Mapping[Key, Row[Any]]) -> dict[str, str]:
+    """What lines are for, by the id of their price."""
+    return {str(row.id): facts.price_text(row.plan_name, row.code) for row in prices.values()}
+
+
 def router(database: Database, checkouts: Checkouts, memory: TermsMemory, keys: Keys) -> APIRouter:
     """``/v1/subscriptions``."""
     routes = APIRouter(prefix="/v1/subscriptions", tags=["Subscriptions"])
     _add_create(routes, database, checkouts, memory, keys)
+    _add_preview(routes, database, checkouts, memory)
     _add_reads(routes, database, memory)
-    changes.add(routes, changes.Actions(database, keys, load), memory)
+    actions = changes.Actions(database, keys, load)
+    changes.add(routes, actions, memory)
+    anchors.add(routes, actions, memory)
     return routes
 
 
 def _request(
-    caller: Caller, body: SubscriptionNew, subscription_id: UUID
+    caller: Caller, body: SubscriptionNew, subscription_id: UUID, method_id: UUID | None
 ) -> subscribe.SubscribeRequest:
     return subscribe.SubscribeRequest(
         tenant_id=caller.tenant_id,
@@ -67,8 +80,21 @@ def _request(
         payment_method_id=body.payment_method_id,
         return_url=body.return_url,
         proration=body.proration,
+        start=body.start(),
+        charged_method_id=method_id,
         cause=caller.request_id,
     )
+
+
+_REFUSALS = (
+    "unknown_reference",
+    "currency_mismatch",
+    "price_missing_for_currency",
+    "discount_not_applicable",
+    "start_out_of_range",
+    "payment_method_required",
+    "invalid_request",
+)
 
 
 def _add_create(
@@ -88,35 +114,22 @@ def _add_create(
         " `incomplete` with `next_action.redirect_url`, or while the payment is still under way."
         " A declined payment is the problem `payment_declined`: the subscription stays"
         " `incomplete` for 24 hours, its id and invoice are in the problem, and the invoice can"
-        " be paid by POST /v1/payments.",
+        " be paid by POST /v1/payments. With a trial it is `trialing`, before its start day"
+        " `pending`: then nothing is billed until that time, and the first invoice is collected"
+        " like a renewal's.",
         responses={
-            **problems(
-                "payment_declined",
-                "unknown_reference",
-                "currency_mismatch",
-                "price_missing_for_currency",
-                "discount_not_applicable",
-                "invalid_request",
-                "forbidden",
-            )
+            **problems("payment_declined", "forbidden", *_REFUSALS),
         },
     )
     async def create_subscription(
         body: SubscriptionNew, caller: CallerAdmin, response: Response
     ) -> Purchase:
-        method_id = body.payment_method_id
-        usable = method_id is None or await checkouts.chargeable(
-            Call(caller.tenant_id), body.customer_id, method_id
-        )
+        paying = await _paying(database, checkouts, memory, Call(caller.tenant_id), body)
 
         async def work(tx: Tx, subscription_id: UUID) -> None:
-            if not usable:  # judged here, so that a repeated request gets its first answer
-                raise Problem(
-                    "unknown_reference",
-                    pointer="/payment_method_id",
-                    detail="The customer has no such payment method, or it was detached.",
-                )
-            await subscribe.subscribe(tx, memory, [_request(caller, body, subscription_id)])
+            charged_id = paying.checked()  # here: a repeated request gets its first answer
+            request = _request(caller, body, subscription_id, charged_id)
+            await subscribe.subscribe(tx, memory, [request])
 
         async def again(_tx: Tx, _subscription_id: UUID) -> None:
             return None
@@ -139,6 +152,67 @@ def _add_create(
             wait_s=caller.wait_s,
         )
         return await _outcome(database, caller.tenant_id, answered.resource_id, bought)
+
+
+@dataclass(frozen=True, slots=True)
+class _Paying:
+    """What payments says of a purchase: whether the method named can be charged, and the one that
+    would be, where the purchase depends on one."""
+
+    is_usable: bool
+    charged_id: UUID | None
+
+    def checked(self) -> UUID | None:
+        """Raises unknown_reference."""
+        if not self.is_usable:
+            raise Problem(
+                "unknown_reference",
+                pointer="/payment_method_id",
+                detail="The customer has no such payment method, or it was detached.",
+            )
+        return self.charged_id
+
+
+async def _paying(
+    database: Database,
+    checkouts: Checkouts,
+    memory: TermsMemory,
+    call: Call,
+    body: SubscriptionNew,
+) -> _Paying:
+    """Asked before the purchase's transaction, since payments may be another process."""
+    method_id = body.payment_method_id
+    usable = method_id is None or await checkouts.chargeable(call, body.customer_id, method_id)
+    async with database.transaction(READ, tenants=[call.tenant_id]) as tx:
+        wanted = await subscribe.needs_method(
+            tx, memory, tenant_id=call.tenant_id, plan_id=body.plan_id, start=body.start()
+        )
+    if not wanted:
+        return _Paying(usable, None)
+    charged_id = await checkouts.method_to_charge(call, body.customer_id, method_id)
+    return _Paying(usable, charged_id)
+
+
+def _add_preview(
+    routes: APIRouter, database: Database, checkouts: Checkouts, memory: TermsMemory
+) -> None:
+    @routes.post(
+        "/preview",
+        response_model=PurchasePreview,
+        summary="Preview a subscription",
+        description="What the same purchase would bill, computed by the purchase itself: the first"
+        " invoice's lines and total, what is due now, the trial's end. Nothing is saved.",
+        responses={**problems(*_REFUSALS)},
+    )
+    async def preview_subscription(body: SubscriptionNew, caller: CallerRead) -> PurchasePreview:
+        tenant_id = caller.tenant_id
+        paying = await _paying(database, checkouts, memory, Call(tenant_id), body)
+        async with database.transaction(READ, tenants=[tenant_id]) as tx:
+            request = _request(caller, body, tx.ids.new(), paying.checked())
+            made = await subscribe.preview(tx, memory, request)
+            lines = made.draft.lines
+            prices = await reads.prices(tx, {(tenant_id, UUID(each.price_id)) for each in lines})
+        return PurchasePreview.of(made, described(prices))
 
 
 async def _outcome(
@@ -226,7 +300,4 @@ def _add_reads(routes: APIRouter, database: Database, memory: TermsMemory) -> No
                 tx, memory, tenant_id=tenant_id, subscription_id=subscription_id
             )
             prices = await reads.prices(tx, {(tenant_id, UUID(x.price_id)) for x in draft.lines})
-        described = {
-            str(row.id): facts.price_text(row.plan_name, row.code) for row in prices.values()
-        }
-        return UpcomingInvoice.of(subscription_id, draft, described)
+        return UpcomingInvoice.of(subscription_id, draft, described(prices))

@@ -13,12 +13,14 @@ from sqlalchemy import Row
 
 from subledger.core import calendar, pricing
 from subledger.core.calendar import MAX_COUNT
+from subledger.core.cycles import MAX_TRIAL_DAYS
 from subledger.core.errors import CoreError
 from subledger.platform.http.fields import (
     Code,
     CurrencyCode,
     ExactDecimal,
     ExternalId,
+    Flag,
     Name,
     PositiveAmountMinor,
     PriceAmountMinor,
@@ -243,6 +245,19 @@ GraceDays = Annotated[
         description="Days for which access outlives a failed renewal while it is tried again.",
     ),
 ]
+TrialDays = Annotated[
+    int,
+    Field(
+        strict=True,
+        ge=0,
+        le=MAX_TRIAL_DAYS,
+        description="Local days before anything is billed; 0: no trial.",
+    ),
+]
+TrialRequires = Annotated[
+    Flag,
+    Field(description="A trial begins only for a customer with a saved payment method."),
+]
 
 
 class PlanNew(Strict):
@@ -266,6 +281,8 @@ class PlanNew(Strict):
     name: Name
     product_id: ProductId
     grace_days: GraceDays = 16
+    trial_days: TrialDays = 0
+    trial_requires_payment_method: TrialRequires = False
     prices: Prices
 
 
@@ -275,6 +292,10 @@ class PlanVersionNew(Strict):
     model_config = ConfigDict(json_schema_extra={"examples": [{"prices": [_PRICE_NEW]}]})
 
     grace_days: GraceDays | None = Field(None, description="That of the version before, if null.")
+    trial_days: TrialDays | None = Field(None, description="That of the version before, if null.")
+    trial_requires_payment_method: Flag | None = Field(
+        None, description="That of the version before, if null."
+    )
     prices: Prices
 
 
@@ -304,6 +325,8 @@ _VERSION: JsonDict = {
     "plan_version_id": "plv_01h455vb4pex5vsknk084sn02q",
     "version": 1,
     "grace_days": 16,
+    "trial_days": 0,
+    "trial_requires_payment_method": False,
     "prices": [_PRICE],
     "created_at": "2026-03-01T12:00:00Z",
 }
@@ -317,6 +340,8 @@ class PlanVersion(Strict):
     plan_version_id: PlanVersionId
     version: int
     grace_days: int
+    trial_days: int
+    trial_requires_payment_method: bool
     prices: list[Price]
     created_at: Timestamp
 
@@ -326,6 +351,8 @@ class PlanVersion(Strict):
             plan_version_id=row.plan_version_id,
             version=row.version,
             grace_days=row.grace_s // DAY_S,
+            trial_days=row.trial_days,
+            trial_requires_payment_method=row.trial_requires_payment_method,
             prices=[Price.of(each) for each in prices],
             created_at=row.version_created_at,
         )

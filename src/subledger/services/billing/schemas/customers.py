@@ -62,7 +62,9 @@ class CustomerChange(Strict):
     name: Name | None = None
     email: Email | None = None
     currency: CurrencyCode | None = Field(None, description="Only while nothing was billed.")
-    timezone: TimeZoneName | None = Field(None, description="Holds for future subscriptions.")
+    timezone: TimeZoneName | None = Field(
+        None, description="Running periods keep their ends; the next ones are counted in it."
+    )
     locale: LocaleTag | None = None
     country: CountryCode | None = Field(None, description="null removes it.")
 

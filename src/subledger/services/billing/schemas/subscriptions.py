@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 from sqlalchemy import Row
 
+from subledger.core.cycles import MAX_TRIAL_DAYS
 from subledger.core.timeline import Draft
 from subledger.platform.http.fields import CurrencyCode, Quantity, Strict, Text, Timestamp
 from subledger.services.billing import facts
 from subledger.services.billing.flows.buy import Bought
+from subledger.services.billing.schemas.anchors import BillingAnchor
 from subledger.services.billing.schemas.references import (
     CustomerId,
     DiscountId,
@@ -27,12 +30,22 @@ from subledger.services.billing.schemas.references import (
     ProductId,
     SubscriptionId,
 )
-from subledger.services.billing.usecases.change import Planned
+from subledger.services.billing.usecases.anchors import ANNIVERSARY
+from subledger.services.billing.usecases.opening import Start
+from subledger.services.billing.usecases.planned import Planned
 
 MOST_QUANTITY = 10**15
 MOST_DISCOUNTS = 20
 
-Status = Literal["incomplete", "incomplete_expired", "active", "past_due", "canceled"]
+Status = Literal[
+    "pending",
+    "trialing",
+    "incomplete",
+    "incomplete_expired",
+    "active",
+    "past_due",
+    "canceled",
+]
 
 
 def _countable(value: Decimal) -> Decimal:
@@ -52,6 +65,15 @@ def _web_address(value: str) -> str:
     if not good or " " in value:
         raise ValueError("a return URL looks like https://shop.example/thanks")
     return value
+
+
+def _day(value: object) -> object:
+    if isinstance(value, date) or (isinstance(value, str) and len(value) == len("2026-03-15")):
+        return value
+    raise ValueError("a day looks like 2026-03-15")
+
+
+LocalDate = Annotated[date, BeforeValidator(_day)]
 
 
 _NEW: JsonDict = {
@@ -76,6 +98,10 @@ _SUBSCRIPTION: JsonDict = {
     "payment_method_id": "pm_01h455vb4pex5vsknk084sn02q",
     "discount_ids": [],
     "proration": "day",
+    "billing_anchor": {"kind": "anniversary"},
+    "first_period": "prorated",
+    "trial_end_at": None,
+    "trial_end_behavior": "invoice",
     "scheduled_change": None,
     "latest_invoice_id": "inv_01h455vb4pex5vsknk084sn02q",
     "started_at": "2026-03-01T12:00:00Z",
@@ -114,6 +140,46 @@ class SubscriptionNew(Strict):
     return_url: Annotated[Text, AfterValidator(_web_address), Field(max_length=2_000)] | None = (
         Field(None, description="Where the hosted page sends the customer afterwards.")
     )
+    start_at: Timestamp | None = Field(
+        None,
+        description="When it begins; now, if null. From a moment in the past (two years and 50"
+        " periods at most) all periods up to now are on the first invoice; until one in the future"
+        " (five years at most) it is `pending` and nothing is billed.",
+    )
+    billing_anchor: BillingAnchor = BillingAnchor.of(ANNIVERSARY)
+    first_period: Literal["prorated", "full", "free"] = Field(
+        "prorated",
+        description="What a stub before the first boundary of the billing anchor costs: its share,"
+        " a whole period's price, or nothing.",
+    )
+    trial_days: Annotated[int, Field(strict=True, ge=0, le=MAX_TRIAL_DAYS)] | None = Field(
+        None, description="Local days before anything is billed; 0: none. The plan's, if null."
+    )
+    trial_until: LocalDate | None = Field(
+        None, description="The first local day that is paid, instead of `trial_days`."
+    )
+    trial_end_behavior: Literal["invoice", "cancel"] = Field(
+        "invoice",
+        description="At the trial's end of a customer without a payment method: an invoice that"
+        " goes past due, or the end of the subscription without one.",
+    )
+
+    @model_validator(mode="after")
+    def _one_trial(self) -> SubscriptionNew:
+        if self.trial_days is not None and self.trial_until is not None:
+            raise ValueError("a trial has trial_days or trial_until, not both")
+        return self
+
+    def start(self) -> Start:
+        """How it is to begin, as the use case takes it."""
+        return Start(
+            billing_anchor=self.billing_anchor.text(),
+            first_period=self.first_period,
+            trial_days=self.trial_days,
+            trial_until=self.trial_until,
+            trial_end_behavior=self.trial_end_behavior,
+            start_at=self.start_at,
+        )
 
 
 class Cancel(Strict):
@@ -139,6 +205,7 @@ class ScheduledChange(Strict):
     effective_at: Timestamp
     plan_id: PlanId
     quantity: str
+    billing_anchor: BillingAnchor | None
 
 
 class Subscription(Strict):
@@ -160,6 +227,10 @@ class Subscription(Strict):
     payment_method_id: PaymentMethodId | None
     discount_ids: list[DiscountId]
     proration: Literal["day", "second"]
+    billing_anchor: BillingAnchor
+    first_period: Literal["prorated", "full", "free"]
+    trial_end_at: Timestamp | None
+    trial_end_behavior: Literal["invoice", "cancel"]
     scheduled_change: ScheduledChange | None
     latest_invoice_id: InvoiceId | None
     started_at: Timestamp
@@ -193,12 +264,19 @@ def fields_of(row: Row[Any]) -> dict[str, Any]:
         "payment_method_id": row.payment_method_id,
         "discount_ids": list(row.discount_ids),
         "proration": row.proration,
+        "billing_anchor": BillingAnchor.of(row.billing_anchor),
+        "first_period": row.first_period,
+        "trial_end_at": row.trial_end_at,
+        "trial_end_behavior": row.trial_end_behavior,
         "scheduled_change": None
         if row.change_at is None
         else ScheduledChange(
             effective_at=row.change_at,
             plan_id=row.change_plan_id,
             quantity=facts.quantity_text(row.change_quantity),
+            billing_anchor=None
+            if row.change_billing_anchor is None
+            else BillingAnchor.of(row.change_billing_anchor),
         ),
         "latest_invoice_id": row.latest_invoice_id,
         "started_at": row.started_at,
@@ -272,6 +350,9 @@ class ChangeNew(Strict):
         description="`now` makes an invoice of the difference, `next_invoice` adds it to the next"
         " one, `auto` bills what is to be paid now and leaves a credit to the next invoice. A plan"
         " with another interval ends the present period and begins a new one, always settled now.",
+    )
+    billing_anchor: BillingAnchor | None = Field(
+        None, description="A new period begins with the change, aligned so; as it is, if null."
     )
 
 

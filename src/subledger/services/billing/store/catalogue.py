@@ -45,7 +45,8 @@ _PRODUCTS_BY_CODE = sql(
 
 _PLAN = (
     "p.tenant_id, p.id, p.product_id, p.code, p.name, p.created_at, v.id AS plan_version_id,"
-    " v.version, v.grace_s, v.created_at AS version_created_at"
+    " v.version, v.grace_s, v.trial_days, v.trial_requires_payment_method,"
+    " v.created_at AS version_created_at"
 )
 _LATEST = (
     " JOIN billing.plan_versions v ON v.tenant_id = p.tenant_id AND v.plan_id = p.id"

@@ -23,6 +23,8 @@ _SUBSCRIPTION = """
     p.product_id, s.currency, s.quantity, s.status, s.timezone, s.started_at,
     s.current_period_start_at, s.current_period_end_at, s.cancel_at, s.ended_at, s.end_reason,
     s.collection, s.payment_method_id, s.parked_reason, s.proration, s.created_at,
+    s.billing_anchor::text AS billing_anchor, s.first_period, s.trial_end_at,
+    s.trial_end_behavior, c.billing_anchor::text AS change_billing_anchor,
     r.invoice_id AS latest_invoice_id, c.effective_at AS change_at,
     coalesce(c.plan_id, v.plan_id) AS change_plan_id,
     coalesce(c.quantity, s.quantity) AS change_quantity,

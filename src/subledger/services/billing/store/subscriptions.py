@@ -24,6 +24,7 @@ RENEWAL = "renewal"
 CANCELLATION = "cancellation"
 CHANGE = "scheduled_change"
 EXPIRY = "incomplete_expiry"
+REMINDER = "reminder"
 
 _WANTED = "unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, id)"
 
@@ -42,7 +43,9 @@ _COLUMNS = (
     " s.quantity, s.status, s.anchor_at, s.timezone, s.started_at, s.current_period_start_at,"
     " s.current_period_end_at, s.billed_through_at, s.period_number, s.last_run_number,"
     " s.cancel_at, s.ended_at, s.end_reason, s.collection, s.payment_method_id, s.return_url,"
-    " s.parked_reason, s.proration, s.dirty_from_period, s.created_at"
+    " s.parked_reason, s.proration, s.dirty_from_period, s.created_at, s.anchor_day,"
+    " s.anchor_wall, s.billing_anchor::text AS billing_anchor, s.first_period, s.trial_end_at,"
+    " s.trial_end_behavior, s.cycle_started_at"
 )
 _LOCK_SUBSCRIPTIONS = sql(
     f"SELECT {_COLUMNS} {by_keys('billing.subscriptions s', tenant_id='tenants', id='ids')}"
@@ -53,7 +56,8 @@ _SUBSCRIPTIONS = sql(
 )
 _PLAN_TERMS = sql(
     """
-    SELECT v.tenant_id, v.id AS plan_version_id, v.plan_id, v.grace_s, p.product_id,
+    SELECT v.tenant_id, v.id AS plan_version_id, v.plan_id, v.grace_s, v.trial_days,
+           v.trial_requires_payment_method, p.product_id,
            r.id AS price_id, r.code, r.currency, r.model, r.interval_unit, r.interval_count,
            r.timing, r.metered, r.tax_inclusive, r.terms::text AS terms,
            p.code AS plan_code, o.code AS product_code, o.tax_category
@@ -117,10 +121,16 @@ _CHANGE = Update(
     sets=[
         *("plan_version_id", "quantity", "anchor_at", "current_period_start_at"),
         *("current_period_end_at", "billed_through_at", "period_number", "last_run_number"),
-        "dirty_from_period",
+        *("dirty_from_period", "timezone", "anchor_day", "anchor_wall", "billing_anchor"),
+        *("first_period", "cycle_started_at"),
     ],
 )
 _STATUS = Update(tables.subscriptions, keys=["tenant_id", "id"], sets=["status"])
+_BEGIN_TRIAL = Update(
+    tables.subscriptions,
+    keys=["tenant_id", "id"],
+    sets=["status", "current_period_start_at", "current_period_end_at", "billed_through_at"],
+)
 _CANCEL_AT = Update(tables.subscriptions, keys=["tenant_id", "id"], sets=["cancel_at"])
 _END = Update(
     tables.subscriptions,
@@ -238,6 +248,11 @@ async def change_subscriptions(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> Non
 
 async def set_statuses(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     await _STATUS(tx, rows)
+
+
+async def begin_trials(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The trial is the current period; nothing of it is billed."""
+    await _BEGIN_TRIAL(tx, rows)
 
 
 async def set_cancel_moments(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -43,6 +43,15 @@ class NewPrice:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """The trial that a plan's version gives: local days, 0 for none, and whether it takes a
+    payment method to begin it."""
+
+    days: int = 0
+    requires_payment_method: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class NewPlan:
     """A plan with its first version. ``grace_days``: how long access outlives a failed renewal."""
 
@@ -52,6 +61,7 @@ class NewPlan:
     code: str
     name: str
     grace_days: int
+    trial: Trial
     prices: Sequence[NewPrice]
 
 
@@ -149,7 +159,7 @@ async def create_plan(tx: Tx, plan: NewPlan, *, cause: UUID | None) -> None:
     }
     _refuse_taken(await catalogue.insert_plans(tx, [row]), "plan")
     version_id = await _add_version(
-        tx, plan.tenant_id, plan.plan_id, 1, plan.grace_days, plan.prices
+        tx, plan.tenant_id, plan.plan_id, 1, plan.grace_days, plan.trial, plan.prices
     )
     data = _plan_data(plan.plan_id, plan.code, plan.product_id, version_id, 1)
     await _tell(tx, events.PLAN_CREATED, plan.tenant_id, data, cause)
@@ -162,24 +172,34 @@ async def add_version(
     plan_id: UUID,
     version_id: UUID,
     grace_days: int | None,
+    trial_days: int | None,
+    trial_requires_payment_method: bool | None,
     prices: Sequence[NewPrice],
     cause: UUID | None,
 ) -> None:
     """New prices for future subscriptions; existing ones keep their version.
 
-    ``grace_days`` None keeps that of the version before. Raises not_found, duplicate_price,
-    mixed_intervals.
+    ``grace_days`` and a trial's fields that are None keep those of the version before. Raises
+    not_found, duplicate_price, mixed_intervals.
     """
     check_prices(prices)
     key = (tenant_id, plan_id)
     locked = await catalogue.lock_plans(tx, [key])
     if key not in locked:
         raise Problem("not_found", detail="There is no such plan.")
-    row = locked[key]
+    row, before = locked[key], (await catalogue.plans(tx, [key]))[key]
     if grace_days is None:
-        grace_days = (await catalogue.plans(tx, [key]))[key].grace_s // DAY_S
+        grace_days = before.grace_s // DAY_S
+    trial = Trial(
+        before.trial_days if trial_days is None else trial_days,
+        before.trial_requires_payment_method
+        if trial_requires_payment_method is None
+        else trial_requires_payment_method,
+    )
     number = row.latest_version + 1
-    await _add_version(tx, tenant_id, plan_id, number, grace_days, prices, version_id=version_id)
+    await _add_version(
+        tx, tenant_id, plan_id, number, grace_days, trial, prices, version_id=version_id
+    )
     await catalogue.update_plans(
         tx, [{"tenant_id": tenant_id, "id": plan_id, "latest_version": number}]
     )
@@ -251,6 +271,7 @@ async def _add_version(
     plan_id: UUID,
     number: int,
     grace_days: int,
+    trial: Trial,
     prices: Sequence[NewPrice],
     *,
     version_id: UUID | None = None,
@@ -265,6 +286,8 @@ async def _add_version(
                 "plan_id": plan_id,
                 "version": number,
                 "grace_s": grace_days * DAY_S,
+                "trial_days": trial.days,
+                "trial_requires_payment_method": trial.requires_payment_method,
                 "created_at": await tx.now(tenant_id),
             }
         ],

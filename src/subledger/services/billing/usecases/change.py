@@ -1,10 +1,10 @@
-"""Changes of plan and quantity: now, backdated, at a date, at the period's end; settled at once or
-on the next invoice. A preview is the same computation without the save.
+"""Changes of plan, quantity and billing anchor: now, backdated, at a date, at the period's end;
+settled at once or on the next invoice. A preview is the same computation without the save.
 
 Same interval: the cycle goes on, the present period is billed anew and the difference is the
-invoice. Another interval: the cycle ends here, what is unused is given back, and a new one begins
-(conformance README, "interval change"). What gives more back than it costs becomes the customer's
-credit, which pays for later invoices; money goes back only by a refund.
+invoice. Another interval, or another billing anchor: the cycle ends here, what is unused is given
+back, and a new one begins (``restart.py``). What gives more back than it costs becomes the
+customer's credit, which pays for later invoices; money goes back only by a refund.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from sqlalchemy import Row
 from subledger.contracts import events
 from subledger.contracts.events import Event, Recorded
 from subledger.core import invoicing
-from subledger.core.calendar import Anchor, index_at, period
+from subledger.core.calendar import index_at
 from subledger.core.errors import CoreError
-from subledger.core.timeline import Draft
 from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
@@ -32,10 +31,13 @@ from subledger.services.billing import facts, problems
 from subledger.services.billing.store import phases, subscriptions
 from subledger.services.billing.terms import PlanTerms, TermsMemory
 from subledger.services.billing.usecases import bill, work_items
+from subledger.services.billing.usecases.anchors import NOT_BEGUN, anchor_of
 from subledger.services.billing.usecases.bill import Bill
-from subledger.services.billing.usecases.close import check_paid, closing_draft
+from subledger.services.billing.usecases.close import check_paid
 from subledger.services.billing.usecases.end import LIVE, lock_one
 from subledger.services.billing.usecases.issue import paid_at_once
+from subledger.services.billing.usecases.planned import Planned, Settle
+from subledger.services.billing.usecases.restart import hung, restart
 from subledger.services.billing.usecases.timelines import (
     History,
     Stage,
@@ -45,12 +47,12 @@ from subledger.services.billing.usecases.timelines import (
 )
 
 MOST_PERIODS_BACK = 24
-Settle = Literal["auto", "now", "next_invoice"]
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeRequest:
-    """What is to be otherwise. ``plan_id`` and ``quantity`` None: as it is.
+    """What is to be otherwise. ``plan_id``, ``quantity`` and ``billing_anchor`` (JSON text) None:
+    as it is. With a billing anchor a new cycle begins, aligned so.
 
     ``at`` is a moment (UTC), past or future, ``"period_end"``, or None for now. ``settle``: an
     invoice at once, on the next invoice, or ``auto``: at once if something is to be paid.
@@ -63,29 +65,7 @@ class ChangeRequest:
     at: datetime | Literal["period_end"] | None
     settle: Settle
     cause: UUID | None
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A change as it would happen, nothing saved."""
-
-    row: Row[Any]
-    at: datetime
-    effective_at: datetime
-    quantity: Decimal
-    before: PlanTerms
-    terms: PlanTerms
-    draft: Draft | None
-    """What it bills at once; None if the change waits for its time or touches nothing billed."""
-    after: dict[str, Any]
-    """The subscription's columns once it is done."""
-    restarts: bool
-    settle: Settle
-    attached: Sequence[Row[Any]]
-
-    @property
-    def waits(self) -> bool:
-        return self.effective_at > self.at
+    billing_anchor: str | None = None
 
 
 async def preview(tx: Tx, memory: TermsMemory, request: ChangeRequest) -> Planned:
@@ -154,6 +134,7 @@ async def reach_change(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -
             at=waiting.effective_at,
             settle=waiting.settle,
             cause=event.id,
+            billing_anchor=waiting.billing_anchor,
         )
         try:
             planned = await _plan_reached(tx, memory, request, row, at)
@@ -201,7 +182,11 @@ async def _plan(
     old = (await memory.load(tx, [(tenant, row.plan_version_id)]))[tenant, row.plan_version_id]
     new = await _new_terms(tx, memory, request, old)
     quantity = request.quantity if request.quantity is not None else row.quantity
-    if new.plan_version_id == old.plan_version_id and quantity == row.quantity:
+    if (
+        new.plan_version_id == old.plan_version_id
+        and quantity == row.quantity
+        and request.billing_anchor is None
+    ):
         raise Problem(problems.NOTHING_TO_CHANGE, detail="Plan and quantity are so already.")
     prices = new.prices_in(row.currency)
     if not prices:
@@ -209,9 +194,12 @@ async def _plan(
             problems.PRICE_MISSING, pointer="/plan_id",
             detail=f"The plan has no price in {row.currency}.",
         )  # fmt: skip
-    effective_at = (
-        max(row.current_period_end_at, at) if request.at == "period_end" else request.at or at
-    )
+    if request.at == "period_end":
+        effective_at = max(row.current_period_end_at, at)
+    elif row.status == "pending":  # from its start day on
+        effective_at = max(request.at or at, row.started_at)
+    else:
+        effective_at = request.at or at
     attached = (await subscriptions.attached_discounts(tx, [(tenant, row.id)])).get(
         (tenant, row.id), []
     )
@@ -224,14 +212,19 @@ async def _plan(
         terms=new,
         draft=None,
         after=values | {"plan_version_id": new.plan_version_id, "quantity": quantity},
-        restarts=new.interval(row.currency) != old.interval(row.currency),
+        restarts=request.billing_anchor is not None
+        or new.interval(row.currency) != old.interval(row.currency),
         settle=request.settle,
         attached=attached,
     )
     _check_moment(row, planned)
+    if planned.restarts:
+        planned = await hung(tx, planned, request.billing_anchor)
     if planned.waits:
         return planned
-    found = await (_restart if planned.restarts else _go_on)(tx, memory, planned)
+    if row.status in NOT_BEGUN:  # nothing was billed: the first invoice will be of what is then
+        return replace(planned, restarts=False)
+    found = await (restart if planned.restarts else _go_on)(tx, memory, planned)
     if found.draft is not None and (planned.restarts or request.settle == "now"):
         await check_paid(tx, row, found.draft)
     if found.draft is not None and len(found.draft.lines) > bill.MOST_LINES:
@@ -262,7 +255,7 @@ def _check_moment(row: Row[Any], planned: Planned) -> None:
     if planned.effective_at < row.started_at:
         what = "before the subscription's start"
     elif planned.restarts and planned.effective_at < min(planned.at, row.current_period_end_at):
-        what = "in the past, with another interval"
+        what = "in the past, with another interval or anchor"
     elif ends_at is not None and planned.effective_at >= ends_at:
         what = "when the subscription has ended"
     else:
@@ -277,7 +270,7 @@ async def _go_on(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
     row, values = planned.row, planned.row._asdict()
     key = (row.tenant_id, row.id)
     interval = planned.before.interval(row.currency)
-    first = max(index_at(Anchor(row.anchor_at, row.timezone), interval, planned.effective_at), 0)
+    first = max(index_at(anchor_of(values), interval, planned.effective_at), 0)
     if first > row.period_number:
         return planned
     if row.dirty_from_period is not None:
@@ -318,40 +311,6 @@ def _with_stage(known: History, planned: Planned) -> History:
     )
 
 
-async def _restart(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
-    """The cycle ends at the change, which gives back what is unused, and another begins."""
-    row = planned.row
-    start_at = planned.effective_at
-    anchor = Anchor(start_at, row.timezone)
-    covered = period(anchor, planned.terms.interval(row.currency), 0)
-    fresh = planned.after | {
-        "anchor_at": start_at,
-        "started_at": start_at,
-        "dirty_from_period": None,
-    }
-    arrears = planned.before.in_arrears(row.currency)
-    if start_at >= row.current_period_end_at and row.dirty_from_period is None and not arrears:
-        # At the period's end: the renewal that is due then bills the first period.
-        return replace(planned, after=fresh | {"period_number": -1, "started_at": row.started_at})
-    closing = await closing_draft(
-        tx, memory, row, planned.before, planned.attached, at=start_at, credit_unused=True
-    )
-    assert closing is not None, "it credits what is unused"
-    opening = invoicing.draft(
-        timeline(fresh, planned.terms, planned.attached, sets_up=False),
-        first_period=0,
-        horizon_at=planned.at,
-    )
-    after = fresh | {
-        "started_at": row.started_at,
-        "current_period_start_at": covered.start_at,
-        "current_period_end_at": covered.end_at,
-        "billed_through_at": covered.end_at,
-        "period_number": 0,
-    }
-    return replace(planned, draft=invoicing.join(closing, opening), after=after)
-
-
 async def _apply(tx: Tx, planned: Planned, *, cause: UUID | None) -> None:
     row, draft, after = planned.row, planned.draft, dict(planned.after)
     # What is billed in arrears is still to come, and needs to know of the change.
@@ -382,6 +341,7 @@ async def _apply(tx: Tx, planned: Planned, *, cause: UUID | None) -> None:
             ("plan_version_id", row.plan_version_id, planned.terms.plan_version_id),
             ("quantity", row.quantity, planned.quantity),
             ("current_period_end_at", row.current_period_end_at, after["current_period_end_at"]),
+            ("billing_anchor", row.billing_anchor, after["billing_anchor"]),
         )
         if old != new
     ]
@@ -433,6 +393,7 @@ async def _schedule(tx: Tx, request: ChangeRequest, planned: Planned) -> None:
                 "plan_id": request.plan_id,
                 "quantity": request.quantity,
                 "settle": request.settle,
+                "billing_anchor": request.billing_anchor,
                 "recorded_at": planned.at,
             }
         ],

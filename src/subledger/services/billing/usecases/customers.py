@@ -79,8 +79,9 @@ async def change_customer(
 ) -> None:
     """Replace fields of a customer (name, email, locale, timezone, country, currency).
 
-    A new time zone holds for future subscriptions; those that run keep theirs. Raises not_found,
-    and currency_in_use once anything was billed. Changing nothing tells nobody.
+    In a new time zone running periods keep their ends; from the next boundary on the customer's
+    subscriptions are counted in it (``renew.py``). Raises not_found, and currency_in_use once
+    anything was billed. Changing nothing tells nobody.
     """
     row, at = await _lock(tx, tenant_id, customer_id)
     changed = {name: value for name, value in changes.items() if getattr(row, name) != value}

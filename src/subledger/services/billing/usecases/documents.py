@@ -34,7 +34,13 @@ class Bill:
     terms: PlanTerms
     draft: Draft
     attached: Sequence[Row[Any]]
-    reason: Literal["subscription_create", "renewal", "subscription_change", "subscription_end"]
+    reason: Literal[
+        "subscription_create",
+        "subscription_start",
+        "renewal",
+        "subscription_change",
+        "subscription_end",
+    ]
     at: datetime
     cause: UUID | None
     kind: Literal["period", "change", "restart"] = "period"

@@ -21,9 +21,10 @@ from subledger.services.billing import facts, ledger, problems
 from subledger.services.billing.store import invoices, phases, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
+from subledger.services.billing.usecases.anchors import NOT_BEGUN
 from subledger.services.billing.usecases.close import bill_the_rest
 
-LIVE = frozenset({"incomplete", "active", "past_due"})
+LIVE = frozenset({"pending", "trialing", "incomplete", "active", "past_due"})
 _EXPIRY_AGAIN = timedelta(hours=1)
 
 
@@ -54,16 +55,18 @@ async def cancel(
 ) -> None:
     """Cancel a subscription now, or let it end with its current period.
 
-    A subscription that was never paid ends at once either way, and its invoice is voided. Changes
-    that waited for the next invoice are billed by a last one, which with ``credit_unused`` gives
-    the rest of the period back as credit. Raises not_found, subscription_ended, invoice_reserved
-    while its first payment is open, and invoice_still_open for credit of what was not paid.
+    A subscription that was never paid ends at once either way, and its invoice is voided; so does
+    one whose start day has not come. A trial's period ends with the trial: nothing is billed.
+    Changes that waited for the next invoice are billed by a last one, which with ``credit_unused``
+    gives the rest of the period back as credit. Raises not_found, subscription_ended,
+    invoice_reserved while its first payment is open, and invoice_still_open for credit of what was
+    not paid.
     """
     row, at = await lock_one(tx, tenant_id, subscription_id)
     terms = await memory.load(tx, [(tenant_id, row.plan_version_id)])
     if row.status == "incomplete":
         await _void_open(tx, [row], at={(tenant_id, row.payer_id): at}, cause=cause, strict=True)
-    elif when == "period_end":
+    elif when == "period_end" and row.status != "pending":
         end_at = row.current_period_end_at
         await subscriptions.set_cancel_moments(
             tx, [{"tenant_id": tenant_id, "id": row.id, "cancel_at": end_at}]
@@ -71,7 +74,7 @@ async def cancel(
         await subscriptions.put_due(tx, subscriptions.CANCELLATION, [(row, end_at)])
         await _changed(tx, row, terms[tenant_id, row.plan_version_id], at, end_at, cause)
         return
-    else:
+    elif row.status not in NOT_BEGUN:
         await bill_the_rest(
             tx,
             memory,
@@ -171,7 +174,7 @@ async def _end(
     )
     kinds = (
         *(subscriptions.RENEWAL, subscriptions.CANCELLATION),
-        *(subscriptions.EXPIRY, subscriptions.CHANGE),
+        *(subscriptions.EXPIRY, subscriptions.CHANGE, subscriptions.REMINDER),
     )
     await subscriptions.due.drop(
         tx, ((row.tenant_id, kind, row.id) for row, _, _, _ in ended for kind in kinds)
@@ -191,6 +194,17 @@ async def _end(
         )
         for row, at, reason, cause in ended
     ]
+
+
+async def lapse(
+    tx: Tx,
+    given: Sequence[tuple[Row[Any], datetime, UUID]],
+    terms: Mapping[Key, PlanTerms],
+) -> None:
+    """Trials (locked) that end without a payment method: the subscription ends, nothing is
+    billed."""
+    ended = [(row, at, "trial_lapsed", cause) for row, at, cause in given]
+    tx.emit(await _end(tx, ended, terms))
 
 
 def _final_status(row: Row[Any], reason: str) -> str:

@@ -11,7 +11,7 @@ from subledger.services.billing import problems
 from subledger.services.billing.store import subscriptions
 from subledger.services.billing.terms import TermsMemory
 from subledger.services.billing.usecases.end import LIVE
-from subledger.services.billing.usecases.renew import next_draft
+from subledger.services.billing.usecases.renew import next_invoice
 from subledger.services.billing.usecases.timelines import billed_from, history
 
 
@@ -33,12 +33,23 @@ async def upcoming(tx: Tx, memory: TermsMemory, *, tenant_id: UUID, subscription
     terms = (await memory.load(tx, [(tenant_id, row.plan_version_id)]))[
         tenant_id, row.plan_version_id
     ]
+    payer = (tenant_id, row.payer_id)
+    account = (await subscriptions.accounts(tx, [payer]))[payer]
     attached = await subscriptions.attached_discounts(tx, [key])
     values = row._asdict()
     changed = None
     if row.dirty_from_period is not None:
         first = billed_from(values, terms, row.dirty_from_period)
         changed = (await history(tx, memory, [values], {key: first}))[key]
-    return next_draft(
-        values, terms, attached.get(key, ()), changed, horizon_at=row.current_period_end_at
+    _, draft = await next_invoice(
+        tx,
+        memory,
+        row,
+        terms,
+        attached.get(key, ()),
+        changed,
+        timezone=account.timezone,
+        # A trial that has not begun lies between the start day and the first invoice.
+        horizon_at=max(row.current_period_end_at, row.cycle_started_at),
     )
+    return draft

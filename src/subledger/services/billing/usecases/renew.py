@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import Row
 
 from subledger.contracts import events
@@ -20,8 +22,11 @@ from subledger.services.billing import facts
 from subledger.services.billing.store import subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
-from subledger.services.billing.usecases import bill, work_items
+from subledger.services.billing.usecases import begin, bill, work_items
+from subledger.services.billing.usecases.anchors import NOT_BEGUN, in_zone
+from subledger.services.billing.usecases.begin import Waiting
 from subledger.services.billing.usecases.bill import Bill, Saved
+from subledger.services.billing.usecases.close import closing_draft
 from subledger.services.billing.usecases.issue import paid_at_once
 from subledger.services.billing.usecases.timelines import (
     History,
@@ -29,6 +34,8 @@ from subledger.services.billing.usecases.timelines import (
     history,
     timeline,
 )
+
+RENEWED = NOT_BEGUN | {"active", "past_due"}
 
 
 async def renew(tx: Tx, memory: TermsMemory, due: Sequence[Recorded]) -> None:
@@ -46,49 +53,90 @@ async def renew(tx: Tx, memory: TermsMemory, due: Sequence[Recorded]) -> None:
     ready = [
         row
         for row in rows
-        if row.status in {"active", "past_due"}
+        if row.status in RENEWED
         and row.parked_reason is None
         and row.current_period_end_at <= at[row.tenant_id, row.payer_id]
         and (row.cancel_at is None or row.current_period_end_at < row.cancel_at)
     ]
     terms = await memory.load(tx, {(row.tenant_id, row.plan_version_id) for row in ready})
+    ready = await begin.first_periods(
+        tx, ready, at=at, terms=terms, causes={key: event.id for key, event in by_id.items()}
+    )
     changed = await _histories(tx, memory, ready, terms)
     attached = await subscriptions.attached_discounts(tx, ((r.tenant_id, r.id) for r in ready))
 
-    bills, parked = [], []
+    made: list[_Made] = []
+    parked = []
     for row in ready:
-        key = (row.tenant_id, row.id)
-        values = row._asdict()
+        key, payer = (row.tenant_id, row.id), (row.tenant_id, row.payer_id)
         try:
-            draft = next_draft(
-                values,
+            values, draft = await next_invoice(
+                tx,
+                memory,
+                row,
                 terms[row.tenant_id, row.plan_version_id],
                 attached.get(key, ()),
                 changed.get(key),
-                horizon_at=at[row.tenant_id, row.payer_id],
+                timezone=accounts[payer].timezone,
+                horizon_at=at[payer],
             )
             if len(draft.lines) > bill.MOST_LINES:
                 raise CoreError(f"{len(draft.lines)} lines in one run")
         except CoreError as refused:
             parked.append((by_id[key], refused))
             continue
-        bills.append(
-            Bill(
-                subscription=values,
-                terms=terms[row.tenant_id, row.plan_version_id],
-                draft=draft,
-                attached=attached.get(key, ()),
-                reason="renewal",
-                at=at[row.tenant_id, row.payer_id],
-                cause=by_id[key].id,
-            )
+        its = Bill(
+            subscription=begin.begun(values),
+            terms=terms[row.tenant_id, row.plan_version_id],
+            draft=draft,
+            attached=attached.get(key, ()),
+            reason="subscription_start" if row.status in NOT_BEGUN else "renewal",
+            at=at[payer],
+            cause=by_id[key].id,
         )
+        made.append(_Made(row, its))
 
-    saved = await bill.save(tx, bills)
-    await _advance(tx, bills)
-    tx.emit(_renewed_at_once(saved))
+    await _save(tx, made)
     for event, why in parked:
         await _park(tx, event, why)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A subscription as it was, and the bill of its next period."""
+
+    was: Row[Any]
+    bill: Bill
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether its cycle hangs elsewhere from this period on: its customer's zone changed."""
+        return bool(self.bill.subscription["timezone"] != self.was.timezone)
+
+
+async def _save(tx: Tx, made: Sequence[_Made]) -> None:
+    await begin.tell_begun(
+        tx,
+        [
+            (
+                each.was,
+                Waiting(_advanced(each.bill), each.bill.terms, each.bill.at, each.bill.cause),
+            )
+            for each in made
+        ],
+    )
+    await _tell_moved(tx, [each.bill for each in made if each.has_moved])
+    saved = await bill.save(tx, [each.bill for each in made])
+    advanced = [_advanced(each.bill) for each in made]
+    moved = [each.has_moved for each in made]
+    await subscriptions.advance_subscriptions(
+        tx, [row for row, elsewhere in zip(advanced, moved, strict=True) if not elsewhere]
+    )
+    await subscriptions.change_subscriptions(
+        tx, [row for row, elsewhere in zip(advanced, moved, strict=True) if elsewhere]
+    )
+    await subscriptions.put_renewals(tx, advanced)
+    tx.emit(_renewed_at_once(saved))
 
 
 async def _histories(
@@ -131,25 +179,78 @@ def next_draft(
     )
 
 
-async def _advance(tx: Tx, bills: Sequence[Bill]) -> None:
-    """Each subscription moves on to the period billed, and its next renewal is due at its end."""
-    advanced = []
-    for each in bills:
-        period = each.draft.period
-        assert period is not None, "only due subscriptions are billed"
-        advanced.append(
-            {
-                **each.subscription,
-                "current_period_start_at": period.start_at,
-                "current_period_end_at": period.end_at,
-                "billed_through_at": period.end_at,
-                "period_number": each.subscription["period_number"] + 1,
-                "last_run_number": each.run_number,
-                "dirty_from_period": _still_dirty(each),
-            }
+async def next_invoice(
+    tx: Tx,
+    memory: TermsMemory,
+    row: Row[Any],
+    terms: PlanTerms,
+    attached: Sequence[Row[Any]],
+    changed: History | None,
+    *,
+    timezone: str,
+    horizon_at: datetime,
+) -> tuple[dict[str, Any], Draft]:
+    """A subscription's columns as its next period is billed, and the lines of its invoice.
+
+    Where its payer's zone is another by now, the cycle is counted in ``timezone`` from the first
+    boundary on that all its prices share, and what the old one has to settle joins the invoice.
+    """
+    values, begins = row._asdict(), row.status in NOT_BEGUN
+    # A price of several periods is counted in the cycle in which its period began.
+    over = begins or (row.period_number + 1) % terms.longest(row.currency) == 0
+    if row.timezone == timezone or not over:
+        return values, next_draft(values, terms, attached, changed, horizon_at=horizon_at)
+    closing = None
+    if not begins:
+        closing = await closing_draft(
+            tx, memory, row, terms, attached, at=row.current_period_end_at, credit_unused=False
         )
-    await subscriptions.advance_subscriptions(tx, advanced)
-    await subscriptions.put_renewals(tx, advanced)
+    values = in_zone(values, terms.interval(row.currency), timezone)
+    opening = next_draft(values, terms, attached, None, horizon_at=horizon_at)
+    return values, opening if closing is None else invoicing.join(closing, opening)
+
+
+def _advanced(each: Bill) -> dict[str, Any]:
+    """The subscription's columns in the period billed."""
+    period = each.draft.period
+    assert period is not None, "only due subscriptions are billed"
+    return {
+        **each.subscription,
+        "current_period_start_at": period.start_at,
+        "current_period_end_at": period.end_at,
+        "billed_through_at": period.end_at,
+        "period_number": each.subscription["period_number"] + 1,
+        "last_run_number": each.run_number,
+        "dirty_from_period": _still_dirty(each),
+    }
+
+
+async def _tell_moved(tx: Tx, moved: Sequence[Bill]) -> None:
+    await subscriptions.append_changes(
+        tx,
+        [
+            {
+                "tenant_id": each.subscription["tenant_id"],
+                "subscription_id": each.subscription["id"],
+                "kind": "zone_changed",
+                "effective_at": each.subscription["cycle_started_at"],
+                "data": msgspec.json.encode({"timezone": each.subscription["timezone"]}).decode(),
+                "recorded_at": each.at,
+            }
+            for each in moved
+        ],
+    )
+    tx.emit(
+        Event(
+            type=events.SUBSCRIPTION_CHANGED,
+            tenant_id=each.subscription["tenant_id"],
+            subject=each.subscription["payer_id"],
+            data=facts.subscription(each.subscription, each.terms) | {"changed": ["timezone"]},
+            occurred_at=each.at,
+            cause=each.cause,
+        )
+        for each in moved
+    )
 
 
 def _still_dirty(each: Bill) -> int | None:
@@ -176,7 +277,9 @@ def _renewed_at_once(saved: Sequence[Saved]) -> list[Event]:
             told.append(paid_at_once(each.issue))
         told.append(
             Event(
-                type=events.SUBSCRIPTION_RENEWED,
+                type=events.SUBSCRIPTION_ACTIVATED
+                if each.bill.reason == "subscription_start"
+                else events.SUBSCRIPTION_RENEWED,
                 tenant_id=row["tenant_id"],
                 subject=row["payer_id"],
                 data=facts.subscription(

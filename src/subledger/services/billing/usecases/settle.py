@@ -270,7 +270,8 @@ async def _activate(
                 continue
             elif row.status in {"active", "past_due"}:
                 still_owed = left_open.get(key, set()) - {invoice.id}
-                kind = events.SUBSCRIPTION_RENEWED
+                first = invoice.reason == "subscription_start"
+                kind = events.SUBSCRIPTION_ACTIVATED if first else events.SUBSCRIPTION_RENEWED
                 owes = row.status == "past_due" and still_owed
                 status = row.status if owes else step(SUBSCRIPTION, row.status, "paid")
             else:

@@ -1,9 +1,13 @@
-"""Subscribe: a new subscription with its first invoice, open for collection."""
+"""Subscribe: a new subscription with its first invoice, open for collection.
+
+One that begins later, or with a trial, has no invoice yet: its first renewal begins it
+(``begin.py``). A preview is the same computation without the save.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,18 +18,26 @@ from sqlalchemy import Row
 from subledger.contracts import events
 from subledger.contracts.events import Event
 from subledger.core import invoicing
-from subledger.core.calendar import Anchor, period
-from subledger.core.errors import CoreError
+from subledger.core.calendar import Period
+from subledger.core.timeline import Draft
 from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.billing import facts, problems
-from subledger.services.billing.store import phases, subscriptions
+from subledger.services.billing.store import methods, phases, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
-from subledger.services.billing.usecases import bill
+from subledger.services.billing.usecases import begin, bill
+from subledger.services.billing.usecases.begin import Waiting
 from subledger.services.billing.usecases.bill import Bill, Saved
 from subledger.services.billing.usecases.issue import paid_at_once
+from subledger.services.billing.usecases.opening import (
+    MOST_PERIODS,
+    Opening,
+    Start,
+    opening,
+    refused,
+)
 from subledger.services.billing.usecases.timelines import timeline
 
 INCOMPLETE_FOR = timedelta(hours=24)
@@ -34,7 +46,11 @@ INCOMPLETE_FOR = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True)
 class SubscribeRequest:
-    """What a buyer asks for. ``currency`` None means the customer's own."""
+    """What a buyer asks for. ``currency`` None means the customer's own.
+
+    ``charged_method_id`` is the saved method that would be charged now, if it was asked for
+    (``needs_method``) and there is one.
+    """
 
     tenant_id: UUID
     subscription_id: UUID
@@ -48,6 +64,8 @@ class SubscribeRequest:
     payment_method_id: UUID | None
     return_url: str | None
     proration: str
+    start: Start
+    charged_method_id: UUID | None
     cause: UUID | None
 
 
@@ -60,29 +78,88 @@ class _Loaded:
     discounts: Mapping[Key, Row[Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A subscription as it would be made, nothing saved."""
+
+    request: SubscribeRequest
+    row: dict[str, Any]
+    opening: Opening
+    terms: PlanTerms
+    draft: Draft
+    """Its first invoice: of now, or of its start day or its trial's end."""
+    attached: list[_Attachment]
+    at: datetime
+
+    @property
+    def bill(self) -> Bill:
+        """The first invoice, for all periods up to now."""
+        period = self.draft.period
+        assert period is not None, "the first period has begun"
+        return Bill(
+            subscription=self.row,
+            terms=self.terms,
+            draft=replace(self.draft, period=Period(self.opening.bills_from_at, period.end_at)),
+            attached=self.attached,  # type: ignore[arg-type]  # rows alike
+            reason="subscription_create",
+            at=self.at,
+            cause=self.request.cause,
+        )
+
+
+async def needs_method(
+    tx: Tx, memory: TermsMemory, *, tenant_id: UUID, plan_id: UUID, start: Start
+) -> bool:
+    """Whether a purchase depends on a saved payment method: its trial takes one to begin, or ends
+    without one."""
+    if start.trial_end_behavior == "cancel":
+        return True
+    plan = (tenant_id, plan_id)
+    version = (await subscriptions.latest_versions(tx, [plan])).get(plan)
+    if version is None:
+        return False
+    key = (tenant_id, version)
+    return (await memory.load(tx, [key]))[key].trial_requires_payment_method
+
+
 async def subscribe(tx: Tx, memory: TermsMemory, requests: Sequence[SubscribeRequest]) -> None:
-    """Create subscriptions, each with its first invoice; at most one per payer in a batch.
+    """Create subscriptions, each with its first invoice unless it begins later or with a trial; at
+    most one per payer in a batch.
 
     Raises Problem: unknown_reference (customer, beneficiary, plan, discount), currency_mismatch,
-    price_missing_for_currency, discount_not_applicable; CoreError for amounts out of range.
+    price_missing_for_currency, discount_not_applicable, start_out_of_range,
+    payment_method_required; CoreError for amounts out of range.
     """
-    loaded = await _load(tx, memory, requests)
-    rows = [_row(loaded, each) for each in requests]
-    bills = [_bill(loaded, each, row) for each, row in zip(requests, rows, strict=True)]
-    await _insert(tx, loaded, requests, rows)
-    tx.emit(_created(each) for each in bills)
-    saved = await bill.save(tx, bills)
-    waiting = [
+    loaded = await _load(tx, memory, requests, locked=True)
+    made = [_prepare(loaded, each) for each in requests]
+    due = [each for each in made if each.opening.waits is None]
+    waiting = [each for each in made if each.opening.waits is not None]
+    await _insert(tx, made)
+    tx.emit(_created(each) for each in made)
+    await _remember_methods(tx, requests)
+    await begin.wait(
+        tx, [Waiting(each.row, each.terms, each.at, each.request.cause) for each in waiting]
+    )
+    saved = await bill.save(tx, [each.bill for each in due])
+    unpaid = [
         (each.bill.subscription, each.bill.at + INCOMPLETE_FOR) for each in saved if each.collected
     ]
-    await subscriptions.put_due(tx, subscriptions.EXPIRY, waiting)
+    await subscriptions.put_due(tx, subscriptions.EXPIRY, unpaid)
     await _activate_at_once(tx, [each for each in saved if not each.collected])
 
 
-async def _load(tx: Tx, memory: TermsMemory, requests: Sequence[SubscribeRequest]) -> _Loaded:
+async def preview(tx: Tx, memory: TermsMemory, request: SubscribeRequest) -> Prepared:
+    """What ``subscribe`` would do now. Raises as it does."""
+    return _prepare(await _load(tx, memory, [request], locked=False), request)
+
+
+async def _load(
+    tx: Tx, memory: TermsMemory, requests: Sequence[SubscribeRequest], *, locked: bool
+) -> _Loaded:
     keys = {(each.tenant_id, each.customer_id) for each in requests}
     keys |= {(each.tenant_id, each.beneficiary_id) for each in requests}
-    accounts = await subscriptions.lock_accounts(tx, keys)
+    find = subscriptions.lock_accounts if locked else subscriptions.accounts
+    accounts = await find(tx, keys)
     for each in requests:
         for pointer, account in (
             ("/customer_id", each.customer_id),
@@ -93,7 +170,11 @@ async def _load(tx: Tx, memory: TermsMemory, requests: Sequence[SubscribeRequest
                 raise Problem(
                     problems.UNKNOWN_REFERENCE, pointer=pointer, detail="There is no such customer."
                 )
-    at = await subscriptions.moments(tx, accounts, accounts)
+    if locked:
+        at = await subscriptions.moments(tx, accounts, accounts)
+    else:
+        clocks = await tx.clocks({tenant for tenant, _ in accounts})
+        at = {key: max(clocks[key[0]], row.last_occurred_at) for key, row in accounts.items()}
     versions = await subscriptions.latest_versions(
         tx, {(each.tenant_id, each.plan_id) for each in requests}
     )
@@ -108,9 +189,8 @@ async def _load(tx: Tx, memory: TermsMemory, requests: Sequence[SubscribeRequest
     return _Loaded(accounts, at, terms, versions, found)
 
 
-def _row(loaded: _Loaded, each: SubscribeRequest) -> dict[str, Any]:
+def _currency(loaded: _Loaded, each: SubscribeRequest, terms: PlanTerms) -> str:
     account = loaded.accounts[each.tenant_id, each.customer_id]
-    version = loaded.versions[each.tenant_id, each.plan_id]
     currency = each.currency or account.currency
     if currency != account.currency:
         raise Problem(
@@ -118,18 +198,26 @@ def _row(loaded: _Loaded, each: SubscribeRequest) -> dict[str, Any]:
             pointer="/currency",
             detail=f"The customer is billed in {account.currency}, not {currency}.",
         )
-    terms = loaded.terms[each.tenant_id, version]
     if not terms.prices_in(currency):
         raise Problem(
             problems.PRICE_MISSING,
             pointer="/plan_id",
             detail=f"The plan has no price in {currency}.",
         )
+    return currency
+
+
+def _prepare(loaded: _Loaded, each: SubscribeRequest) -> Prepared:
+    account = loaded.accounts[each.tenant_id, each.customer_id]
+    version = loaded.versions[each.tenant_id, each.plan_id]
+    terms = loaded.terms[each.tenant_id, version]
+    currency = _currency(loaded, each, terms)
     at = loaded.at[each.tenant_id, each.customer_id]
-    first = period(
-        Anchor(at, account.timezone), loaded.terms[each.tenant_id, version].interval(currency), 0
+    opened = opening(
+        each.start, terms, at=at, timezone=account.timezone, interval=terms.interval(currency)
     )
-    return {
+    _check_method(each, terms, opened, at)
+    row = opened.columns | {
         "tenant_id": each.tenant_id,
         "id": each.subscription_id,
         "payer_id": each.customer_id,
@@ -138,14 +226,7 @@ def _row(loaded: _Loaded, each: SubscribeRequest) -> dict[str, Any]:
         "plan_version_id": version,
         "currency": currency,
         "quantity": each.quantity,
-        "status": "incomplete",
-        "anchor_at": at,
-        "timezone": account.timezone,
-        "started_at": at,
-        "current_period_start_at": first.start_at,
-        "current_period_end_at": first.end_at,
-        "billed_through_at": first.end_at,
-        "period_number": 0,
+        "status": opened.waits or "incomplete",
         "last_run_number": 0,
         "collection": each.collection,
         "payment_method_id": each.payment_method_id,
@@ -153,33 +234,74 @@ def _row(loaded: _Loaded, each: SubscribeRequest) -> dict[str, Any]:
         "proration": each.proration,
         "created_at": at,
     }
-
-
-def _bill(loaded: _Loaded, each: SubscribeRequest, row: dict[str, Any]) -> Bill:
-    terms = loaded.terms[each.tenant_id, row["plan_version_id"]]
     attached = [
         _Attachment(_discount(loaded, each, n), n, each.subscription_id)
         for n in range(len(each.discount_ids))
     ]
-    try:
-        draft = invoicing.draft(
+    draft = _first_draft(row, terms, attached, opened, at)
+    return Prepared(
+        each, row | _current_period(row, opened, draft, at), opened, terms, draft, attached, at
+    )
+
+
+def _check_method(each: SubscribeRequest, terms: PlanTerms, opened: Opening, at: datetime) -> None:
+    """A trial that takes a payment method to begin."""
+    trial_end_at = opened.columns["trial_end_at"]
+    if trial_end_at is None or trial_end_at <= at or not terms.trial_requires_payment_method:
+        return
+    if each.charged_method_id is None:
+        raise Problem(
+            problems.PAYMENT_METHOD_REQUIRED,
+            pointer="/payment_method_id",
+            detail="The plan's trial begins with a saved payment method, and there is none.",
+        )
+
+
+def _first_draft(
+    row: Mapping[str, Any],
+    terms: PlanTerms,
+    attached: Sequence[_Attachment],
+    opened: Opening,
+    at: datetime,
+) -> Draft:
+    """All periods up to now or, if it begins later, its first one. Raises start_out_of_range for
+    more than 50 periods or lines."""
+    draft = refused(
+        "/quantity",
+        lambda: invoicing.draft(
             timeline(row, terms, attached),  # type: ignore[arg-type]  # rows alike
             first_period=0,
-            horizon_at=row["anchor_at"],
-        )
-    except CoreError as refused:
-        raise Problem(
-            "invalid_request", detail=refused.detail, pointer="/quantity", fix=refused.fix
-        ) from refused
-    return Bill(
-        subscription=row,
-        terms=terms,
-        draft=draft,
-        attached=attached,  # type: ignore[arg-type]  # rows alike
-        reason="subscription_create",
-        at=row["anchor_at"],
-        cause=each.cause,
+            horizon_at=max(at, opened.bills_from_at),
+            most_periods=MOST_PERIODS,
+        ),
     )
+    assert draft.next_billing_at is not None, "it has no end yet"
+    if draft.next_billing_at <= at or (draft.periods > 1 and len(draft.lines) > bill.MOST_LINES):
+        raise Problem(
+            problems.START_OUT_OF_RANGE,
+            pointer="/start_at",
+            detail=f"The first invoice would have more than {MOST_PERIODS} periods or lines.",
+        )
+    return draft
+
+
+def _current_period(
+    row: Mapping[str, Any], opened: Opening, draft: Draft, at: datetime
+) -> dict[str, Any]:
+    """Until a subscription begins, its current period is the wait or the trial."""
+    assert draft.period is not None, "the horizon lies in a period"
+    if opened.waits is None:
+        start_at, end_at, number = draft.period.start_at, draft.period.end_at, draft.periods - 1
+    elif opened.waits == "pending":
+        start_at, end_at, number = at, row["started_at"], -1
+    else:
+        start_at, end_at, number = row["started_at"], row["trial_end_at"], -1
+    return {
+        "current_period_start_at": start_at,
+        "current_period_end_at": end_at,
+        "billed_through_at": end_at,
+        "period_number": number,
+    }
 
 
 class _Attachment:
@@ -219,10 +341,12 @@ def _discount(loaded: _Loaded, each: SubscribeRequest, n: int) -> Row[Any]:
     return row
 
 
-async def _insert(
-    tx: Tx, loaded: _Loaded, requests: Sequence[SubscribeRequest], rows: list[dict[str, Any]]
-) -> None:
-    await subscriptions.insert_subscriptions(tx, [row | {"last_run_number": 1} for row in rows])
+async def _insert(tx: Tx, made: Sequence[Prepared]) -> None:
+    rows = [each.row for each in made]
+    await subscriptions.insert_subscriptions(
+        tx,
+        [each.row | {"last_run_number": 0 if each.opening.waits else 1} for each in made],
+    )
     await subscriptions.number_subscriptions(
         tx,
         [
@@ -243,7 +367,7 @@ async def _insert(
                 "from_at": row["started_at"],
                 "plan_version_id": row["plan_version_id"],
                 "quantity": row["quantity"],
-                "recorded_at": row["started_at"],
+                "recorded_at": row["created_at"],
             }
             for row in rows
         ],
@@ -257,7 +381,7 @@ async def _insert(
                 "kind": "created",
                 "effective_at": row["started_at"],
                 "data": "{}",
-                "recorded_at": row["started_at"],
+                "recorded_at": row["created_at"],
             }
             for row in rows
         ],
@@ -266,27 +390,38 @@ async def _insert(
         tx,
         [
             {
-                "tenant_id": each.tenant_id,
-                "subscription_id": each.subscription_id,
+                "tenant_id": each.request.tenant_id,
+                "subscription_id": each.request.subscription_id,
                 "n": n,
                 "discount_id": discount,
                 "used_periods": 0,
             }
-            for each in requests
-            for n, discount in enumerate(each.discount_ids, start=1)
+            for each in made
+            for n, discount in enumerate(each.request.discount_ids, start=1)
         ],
     )
 
 
-def _created(each: Bill) -> Event:
-    row = each.subscription
+async def _remember_methods(tx: Tx, requests: Sequence[SubscribeRequest]) -> None:
+    """What payments said of the customer's method, in case its event was told before we heard."""
+    await methods.save_methods(
+        tx,
+        [
+            (each.tenant_id, each.customer_id, each.charged_method_id)
+            for each in requests
+            if each.charged_method_id is not None
+        ],
+    )
+
+
+def _created(each: Prepared) -> Event:
     return Event(
         type=events.SUBSCRIPTION_CREATED,
-        tenant_id=row["tenant_id"],
-        subject=row["payer_id"],
-        data=facts.subscription(row, each.terms),
+        tenant_id=each.request.tenant_id,
+        subject=each.request.customer_id,
+        data=facts.subscription(each.row, each.terms),
         occurred_at=each.at,
-        cause=each.cause,
+        cause=each.request.cause,
     )
 
 

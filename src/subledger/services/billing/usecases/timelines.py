@@ -11,15 +11,16 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from subledger.core.calendar import Anchor, boundary, times_in
+from subledger.core.calendar import boundary, times_in
 from subledger.core.discounts import Discount, Duration, Kind, Running, Usage
 from subledger.core.errors import CoreError
 from subledger.core.proration import BY_DAY, BY_SECOND
-from subledger.core.timeline import Item, Line, Phase, Timeline, Timing
+from subledger.core.timeline import FirstPeriod, Item, Line, Phase, Timeline, Timing
 from subledger.platform.db import Tx
 from subledger.services.billing.store import phases as store
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
+from subledger.services.billing.usecases.anchors import anchor_of, billed_from_at
 
 _MODES = {"day": BY_DAY, "second": BY_SECOND}
 
@@ -53,11 +54,12 @@ def timeline(
     """A subscription as the core sees it: as it is now, or with its ``history``. What is billed
     once is billed where the subscription starts, if that ``sets_up``, and for no later change
     (Recurly: set-up fees are for new subscriptions)."""
-    currency, started_at = subscription["currency"], subscription["started_at"]
+    currency, begins_at = subscription["currency"], billed_from_at(subscription)
+    cycle_at = subscription["cycle_started_at"]
     stages = (
         history.stages
         if history
-        else [Stage(started_at, terms.plan_version_id, subscription["quantity"])]
+        else [Stage(cycle_at, terms.plan_version_id, subscription["quantity"])]
     )
     known = history.terms if history else {terms.plan_version_id: terms}
     phases = tuple(
@@ -67,13 +69,13 @@ def timeline(
                 known[each.plan_version_id],
                 currency,
                 each.quantity,
-                sets_up=sets_up and each.from_at == started_at,
+                sets_up=sets_up and each.from_at == begins_at,
             ),
         )
         for each in stages
     )
     return Timeline(
-        anchor=Anchor(subscription["anchor_at"], subscription["timezone"]),
+        anchor=anchor_of(subscription),
         interval=terms.interval(currency),
         currency=currency,
         phases=phases,
@@ -83,6 +85,7 @@ def timeline(
         ),
         ended_at=subscription.get("cancel_at"),
         proration=_MODES[subscription["proration"]],
+        first_period=FirstPeriod(subscription["first_period"]),
     )
 
 
@@ -131,9 +134,9 @@ async def history(
     for key, row in given.items():
         # What a cycle that was left paid for is settled: only this cycle is billed anew.
         stages = [
-            Stage(max(each.from_at, row["anchor_at"]), each.plan_version_id, each.quantity)
+            Stage(max(each.from_at, row["cycle_started_at"]), each.plan_version_id, each.quantity)
             for each, following in zip(found[key], [*found[key][1:], None], strict=True)
-            if following is None or following.from_at > row["anchor_at"]
+            if following is None or following.from_at > row["cycle_started_at"]
         ]
         billed = await store.billed_lines(tx, key, from_at=first[key])
         if len(billed) > store.MOST_LINES:
@@ -147,9 +150,10 @@ async def history(
 
 
 def period_start(row: Mapping[str, Any], terms: PlanTerms, n: int) -> datetime:
-    """Where the subscription's n-th period begins."""
-    interval = terms.interval(row["currency"])
-    return boundary(Anchor(row["anchor_at"], row["timezone"]), interval, n)
+    """Where the n-th period of the subscription's present cycle begins: what lies before the
+    cycle was billed, and settled, by another."""
+    started_at: datetime = row["cycle_started_at"]
+    return max(boundary(anchor_of(row), terms.interval(row["currency"]), n), started_at)
 
 
 def billed_from(row: Mapping[str, Any], terms: PlanTerms, first: int) -> datetime:

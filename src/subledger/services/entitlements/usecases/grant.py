@@ -21,7 +21,7 @@ from subledger.services.entitlements.store import Grant, Key
 
 
 async def grant(tx: Tx, events: Sequence[Recorded]) -> None:
-    """Activated, renewed or past due: access until the period's, or the grace's, end."""
+    """A trial, activated, renewed or past due: access until the period's, or the grace's, end."""
     clocks = await tx.clocks({event.tenant_id for event in events})
     granted = [_grant(event, at=_now(event, clocks[event.tenant_id])) for event in events]
     await store.save_grants(tx, granted)

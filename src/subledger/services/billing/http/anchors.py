@@ -1,0 +1,66 @@
+"""Subscriptions: another billing anchor."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from subledger.core.errors import CoreError
+from subledger.platform.db import Tx
+from subledger.platform.http.callers import CallerAdmin
+from subledger.platform.http.problems import Problem, problems
+from subledger.services.billing.http.changes import Actions
+from subledger.services.billing.schemas.anchors import AnchorChange
+from subledger.services.billing.schemas.references import SubscriptionId
+from subledger.services.billing.schemas.subscriptions import Subscription
+from subledger.services.billing.terms import TermsMemory
+from subledger.services.billing.usecases import reanchor
+
+
+def add(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
+    """``/change-anchor`` of ``/v1/subscriptions/{id}``."""
+
+    @routes.post(
+        "/{subscription_id}/change-anchor",
+        response_model=Subscription,
+        summary="Change a subscription's billing anchor",
+        description="From the change on, periods begin on another day: now, at the period's end, or"
+        " on the new anchor's next day. A period that is cut gives back what is unused of it, and"
+        " the time up to the first new boundary is charged, by the subscription's proration. To be"
+        " seen before by preview-change with `billing_anchor`; one that waits is forgotten by"
+        " undo-change.",
+        responses={
+            **problems(
+                "not_found",
+                "subscription_ended",
+                "subscription_not_active",
+                "change_out_of_range",
+                "billing_anchor_does_not_fit",
+                "invoice_still_open",
+                "invalid_request",
+                "forbidden",
+            )
+        },
+    )
+    async def change_anchor(
+        subscription_id: SubscriptionId, body: AnchorChange, caller: CallerAdmin, response: Response
+    ) -> Subscription:
+        async def do(tx: Tx) -> None:
+            try:
+                await reanchor.change_anchor(
+                    tx,
+                    memory,
+                    tenant_id=caller.tenant_id,
+                    subscription_id=subscription_id,
+                    billing_anchor=body.billing_anchor.text(),
+                    when=body.when,
+                    cause=caller.request_id,
+                )
+            except CoreError as refused:
+                raise Problem(
+                    "invalid_request",
+                    detail=refused.detail,
+                    pointer="/billing_anchor",
+                    fix=refused.fix,
+                ) from refused
+
+        return await actions.act(caller, response, subscription_id, "change_anchor", body, do)

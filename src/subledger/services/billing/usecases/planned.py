@@ -1,0 +1,39 @@
+"""A change of a subscription as it would happen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+from sqlalchemy import Row
+
+from subledger.core.timeline import Draft
+from subledger.services.billing.terms import PlanTerms
+
+Settle = Literal["auto", "now", "next_invoice"]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A change as it would happen, nothing saved."""
+
+    row: Row[Any]
+    at: datetime
+    effective_at: datetime
+    quantity: Decimal
+    before: PlanTerms
+    terms: PlanTerms
+    draft: Draft | None
+    """What it bills at once; None if the change waits for its time or touches nothing billed."""
+    after: dict[str, Any]
+    """The subscription's columns once it is done."""
+    restarts: bool
+    settle: Settle
+    attached: Sequence[Row[Any]]
+
+    @property
+    def waits(self) -> bool:
+        return self.effective_at > self.at

@@ -1,0 +1,732 @@
+"""Where periods begin, trials, starts in the past and the future, another anchor, another zone."""
+
+from __future__ import annotations
+
+import pytest
+
+PAID = ["invoice.finalized", "payment.succeeded", "invoice.paid"]
+BOUGHT = ["subscription.created", *PAID, "subscription.activated", "entitlement.granted"]
+RENEWED = ["subscriptions.renew_required", *PAID, "subscription.renewed", "entitlement.granted"]
+TRIED = ["subscription.created", "subscription.trial_started", "entitlement.granted"]
+CONVERTED = [
+    "subscriptions.renew_required", "subscription.trial_ended", *PAID, "subscription.activated",
+    "entitlement.granted",
+]  # fmt: skip
+LAPSED = ["subscriptions.renew_required", "subscription.canceled", "entitlement.revoked"]
+ENDED = ["subscription.canceled", "entitlement.revoked"]
+
+
+async def sold(shop, code="basic", *, amount=3100, unit="month", count=1, **more):
+    """A plan of one price for each unit."""
+    product = await shop.post(
+        "/v1/products", {"code": code, "name": code.title(), "resources": ["film:a"]}
+    )
+    price = {"code": "base", "currency": "EUR", "model": "per_unit", "unit_amount": str(amount),
+             "interval": {"unit": unit, "count": count}}  # fmt: skip
+    body = {"code": code, "name": code.title(), "product_id": product["id"], "prices": [price]}
+    return (await shop.post("/v1/plans", body | more))["id"]
+
+
+async def ready(shop, *, timezone="Europe/Berlin", card=True, **plan):
+    """A plan, and a customer with a card and nothing told yet."""
+    made = await sold(shop, **plan)
+    viewer = await shop.customer(timezone=timezone)
+    if card:
+        await shop.card(viewer)
+    await shop.new_events(viewer)
+    return made, viewer
+
+
+async def lines(shop, viewer):
+    invoice = await shop.last_invoice(viewer)
+    whole = await shop.get(f"/v1/invoices/{invoice['id']}")
+    return [
+        (line["kind"], line["net_minor"], line["service_start_at"], line["service_end_at"])
+        for line in whole["lines"]
+    ]
+
+
+async def period(shop, subscription):
+    found = await shop.get(f"/v1/subscriptions/{subscription}")
+    return found["current_period_start_at"], found["current_period_end_at"]
+
+
+async def act(shop, subscription, verb, body, expect=200):
+    return await shop.post(f"/v1/subscriptions/{subscription}/{verb}", body, expect=expect)
+
+
+# Billing anchors ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first_period", "by", "due"),
+    [
+        ("prorated", "day", 1500),  # 14 to 28 February: 15 of 28 days of 28.00
+        ("prorated", "second", 1458),  # 14 days and 14 hours of 28 days
+        ("full", "day", 2800),
+        ("free", "day", 0),
+    ],
+)
+async def test_a_stub_up_to_the_first_of_the_month(shop, first_period, by, due):
+    plan, viewer = await ready(shop, amount=2800)
+    await shop.move_to("2026-02-14T09:00:00")
+    wanted = {
+        "customer_id": viewer, "plan_id": plan, "billing_anchor": {"kind": "calendar"},
+        "first_period": first_period, "proration": by,
+    }  # fmt: skip
+    seen = await shop.post("/v1/subscriptions/preview", wanted, expect=200)
+    assert (seen["total_minor"], seen["due_now_minor"], seen["status"]) == (due, due, "incomplete")
+    assert await shop.new_events(viewer) == []
+
+    bought = await shop.post("/v1/subscriptions", wanted)
+
+    assert bought["status"] == "active"
+    assert bought["billing_anchor"]["kind"] == "calendar"
+    start, end = "2026-02-14T09:00:00Z", "2026-02-28T23:00:00Z"
+    assert await lines(shop, viewer) == [("charge", due, start, end)]
+    assert await period(shop, bought["id"]) == (start, end)
+    free = ["subscription.created", "invoice.finalized", "invoice.paid", "subscription.activated",
+            "entitlement.granted"]  # fmt: skip
+    assert await shop.new_events(viewer) == (BOUGHT if due else free)
+    # March begins in winter time and ends in summer time.
+    await shop.move_to("2026-03-31T22:00:00")
+    assert await period(shop, bought["id"]) == ("2026-03-31T22:00:00Z", "2026-04-30T22:00:00Z")
+    assert await shop.new_events(viewer) == RENEWED * 2
+    assert await shop.captured() == {"EUR": due + 5600}
+    await shop.check()
+
+
+@pytest.mark.parametrize(
+    ("first_period", "made"),
+    [
+        ("prorated", [-700, 1400]),  # 7 of 28 days come back, and are charged twice
+        ("full", [-1307, 2613]),  # 7 of the stub's 15 days, of a whole period's price
+        ("free", []),
+    ],
+)
+async def test_a_change_inside_a_stub_is_shared_by_what_the_stub_costs(shop, first_period, made):
+    plan, viewer = await ready(shop, amount=2800)
+    await shop.move_to("2026-02-14T09:00:00")
+    bought = await shop.subscribe(
+        viewer, plan, billing_anchor={"kind": "calendar"}, first_period=first_period
+    )
+    await shop.move_to("2026-02-22T09:00:00")
+    await act(shop, bought["id"], "change", {"quantity": "2"})
+    if made:
+        assert [line[1] for line in await lines(shop, viewer)] == made
+    await shop.move_to("2026-03-01")
+    # A free stub costs nothing after the change either.
+    assert sum([line[1] for line in await lines(shop, viewer)]) == 5600
+    await shop.check()
+
+
+@pytest.mark.parametrize(
+    ("unit", "count", "anchor", "ends"),
+    [
+        ("day", 10, {"kind": "start_day"}, ["2026-02-09T23:00", "2026-02-19T23:00"]),
+        ("week", 1, {"kind": "calendar"}, ["2026-02-01T23:00", "2026-02-08T23:00"]),
+        ("week", 2, {"kind": "day", "day": 5}, ["2026-02-12T23:00", "2026-02-26T23:00"]),
+        ("month", 1, {"kind": "day", "day": 31}, ["2026-02-27T23:00", "2026-03-30T22:00"]),
+        ("month", 1, {"kind": "anniversary"}, ["2026-02-28T10:00", "2026-03-31T09:00"]),
+        ("month", 5, {"kind": "anniversary"}, ["2026-06-30T09:00", "2026-11-30T10:00"]),
+        ("quarter", 1, {"kind": "calendar"}, ["2026-03-31T22:00", "2026-06-30T22:00"]),
+        ("quarter", 1, {"kind": "day", "day": 10}, ["2026-04-09T22:00", "2026-07-09T22:00"]),
+        (
+            "quarter",
+            1,
+            {"kind": "day", "day": 10, "origin": "own_unit"},
+            ["2026-04-09T22:00", "2026-07-09T22:00"],
+        ),
+        ("half_year", 1, {"kind": "anniversary"}, ["2026-07-31T09:00", "2027-01-31T10:00"]),
+        ("half_year", 1, {"kind": "calendar"}, ["2026-06-30T22:00", "2026-12-31T23:00"]),
+        (
+            "year",
+            1,
+            {"kind": "day", "day": 29, "month": 2},
+            ["2026-02-27T23:00", "2027-02-27T23:00"],
+        ),
+        ("year", 2, {"kind": "anniversary"}, ["2028-01-31T10:00", "2030-01-31T10:00"]),
+    ],
+)
+async def test_every_unit_and_anchor(shop, unit, count, anchor, ends):
+    """From Saturday, 31 January 2026, 11:00 in Berlin."""
+    plan, viewer = await ready(shop, unit=unit, count=count)
+    bought = await shop.subscribe(viewer, plan, billing_anchor=anchor)
+    assert bought["current_period_end_at"] == f"{ends[0]}:00Z"
+    await shop.move_to(f"{ends[0]}:00")
+    assert await period(shop, bought["id"]) == (f"{ends[0]}:00Z", f"{ends[1]}:00Z")
+    assert await lines(shop, viewer) == [("charge", 3100, f"{ends[0]}:00Z", f"{ends[1]}:00Z")]
+    await shop.check()
+
+
+async def test_months_ends_come_back_also_in_a_leap_year(shop):
+    plan, viewer = await ready(shop)
+    bought = await shop.subscribe(viewer, plan, start_at="2027-12-31T11:00:00Z")
+    ends = []
+    for moment in ("2027-12-31", "2028-01-31", "2028-02-29", "2028-03-31", "2028-04-30"):
+        await shop.move_to(f"{moment}T11:00:00")
+        ends.append((await period(shop, bought["id"]))[1])
+    assert ends == [
+        "2028-01-31T11:00:00Z", "2028-02-29T11:00:00Z", "2028-03-31T10:00:00Z",
+        "2028-04-30T10:00:00Z", "2028-05-31T10:00:00Z",
+    ]  # fmt: skip
+    await shop.check()
+
+
+async def test_the_last_day_of_the_month_on_request(shop):
+    plan, viewer = await ready(shop)
+    await shop.move_to("2026-02-28T11:00:00")
+    kept = await shop.subscribe(viewer, plan)
+    last = await shop.subscribe(
+        viewer, plan, billing_anchor={"kind": "anniversary", "month_end": "last_day"}
+    )
+    assert kept["current_period_end_at"] == "2026-03-28T11:00:00Z"
+    assert last["current_period_end_at"] == "2026-03-31T10:00:00Z"
+    await shop.check()
+
+
+# Trials -------------------------------------------------------------------------------------------
+
+
+async def test_a_trial_grants_access_and_is_paid_from_its_end_on(shop):
+    plan, viewer = await ready(shop, trial_days=14)
+
+    bought = await shop.subscribe(viewer, plan)
+
+    assert (bought["status"], bought["latest_invoice_id"]) == ("trialing", None)
+    assert bought["trial_end_at"] == "2026-02-14T10:00:00Z"
+    assert await shop.new_events(viewer) == TRIED
+    assert (await shop.access(viewer))["allowed"]
+    upcoming = await shop.get(f"/v1/subscriptions/{bought['id']}/upcoming-invoice")
+    assert (upcoming["total_minor"], upcoming["period_start_at"]) == (3100, "2026-02-14T10:00:00Z")
+    await shop.check()
+    await shop.move_to("2026-02-11T09:59:59")
+    assert await shop.new_events(viewer) == []
+    await shop.move_to("2026-02-13")
+    assert await shop.new_events(viewer) == [
+        "subscriptions.trial_reminder_required", "subscription.trial_will_end",
+    ]  # fmt: skip
+    await shop.move_to("2026-02-15")
+    assert await shop.new_events(viewer) == CONVERTED
+    assert await lines(shop, viewer) == [
+        ("charge", 3100, "2026-02-14T10:00:00Z", "2026-03-14T10:00:00Z")
+    ]
+    assert (await shop.last_invoice(viewer))["reason"] == "subscription_start"
+    found = await shop.get(f"/v1/subscriptions/{bought['id']}")
+    assert (found["status"], found["started_at"]) == ("active", "2026-01-31T10:00:00Z")
+    await shop.move_to("2026-03-15")
+    assert await shop.new_events(viewer) == RENEWED
+    assert await shop.captured() == {"EUR": 6200}
+    await shop.check()
+
+
+async def test_a_trial_ends_in_a_stub_where_the_calendar_is_wanted(shop):
+    plan, viewer = await ready(shop, trial_days=30)
+    bought = await shop.subscribe(
+        viewer, plan, trial_until="2026-03-12", billing_anchor={"kind": "calendar"}
+    )
+    assert bought["trial_end_at"] == "2026-03-11T23:00:00Z"
+    await shop.move_to("2026-03-12")
+    # 12 to 31 March: 20 of 31 days of 31.00.
+    assert await lines(shop, viewer) == [
+        ("charge", 2000, "2026-03-11T23:00:00Z", "2026-03-31T22:00:00Z")
+    ]
+    await shop.move_to("2026-04-01")
+    assert await shop.captured() == {"EUR": 5100}
+    await shop.check()
+
+
+async def test_a_payment_that_fails_after_a_trial_is_past_due_and_dunned(shop):
+    plan, viewer = await ready(shop, trial_days=5, card=False)
+    await shop.card(viewer, "insufficient_funds:2")
+    bought = await shop.subscribe(viewer, plan)
+    await shop.new_events(viewer)
+    await shop.move_to("2026-02-06")
+    told = await shop.new_events(viewer)
+    assert told[2:] == [
+        "subscriptions.renew_required", "subscription.trial_ended", "invoice.finalized",
+        "payment.failed", "subscription.past_due", "entitlement.granted",
+    ]  # fmt: skip
+    assert await shop.status(bought["id"]) == "past_due"
+    await shop.move_to("2026-02-16")
+    assert await shop.status(bought["id"]) == "active"
+    assert "subscription.activated" in await shop.new_events(viewer)
+    assert await shop.captured() == {"EUR": 3100}
+    await shop.check()
+
+
+async def test_a_trial_without_a_payment_method_goes_past_due_or_ends(shop):
+    plan, viewer = await ready(shop, trial_days=5, card=False)
+    await shop.card(await shop.customer("another"))
+    owing = await shop.subscribe(viewer, plan)
+    ending = await shop.subscribe(viewer, plan, trial_end_behavior="cancel")
+    await shop.move_to("2026-02-06")
+    assert await shop.status(owing["id"]) == "past_due"
+    found = await shop.get(f"/v1/subscriptions/{ending['id']}")
+    assert (found["status"], found["end_reason"]) == ("canceled", "trial_lapsed")
+    assert found["latest_invoice_id"] is None
+    assert len(await shop.invoices(viewer)) == 1
+    await shop.check()
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_a_card_saved_in_the_trial_pays_after_it_unless_it_is_detached(shop, keeps):
+    plan, viewer = await ready(shop, trial_days=5, card=False)
+    bought = await shop.subscribe(viewer, plan, trial_end_behavior="cancel")
+    card = await shop.card(viewer)
+    if not keeps:
+        assert (await shop.raw("DELETE", f"/v1/payment-methods/{card}")).status_code == 204
+    await shop.new_events(viewer)
+    await shop.move_to("2026-02-06")
+    told = await shop.new_events(viewer)
+    assert told[2:] == (CONVERTED if keeps else LAPSED)
+    assert await shop.status(bought["id"]) == ("active" if keeps else "canceled")
+    assert await shop.captured() == ({"EUR": 3100} if keeps else {})
+    assert (await shop.access(viewer))["allowed"] is keeps
+    await shop.check()
+
+
+async def test_a_trial_may_take_a_card_to_begin(shop):
+    plan, viewer = await ready(shop, trial_days=14, trial_requires_payment_method=True, card=False)
+    body = {"customer_id": viewer, "plan_id": plan}
+    for path in ("/v1/subscriptions", "/v1/subscriptions/preview"):
+        refused = await shop.post(path, body, expect=422)
+        assert (
+            refused["code"],
+            refused["errors"][0]["pointer"] if "errors" in refused else refused["pointer"],
+        ) == ("payment_method_required", "/payment_method_id")
+    assert await shop.new_events(viewer) == []
+    await shop.card(viewer)
+    bought = await shop.subscribe(viewer, plan)
+    assert bought["status"] == "trialing"
+    paid = await shop.subscribe(viewer, plan, trial_days=0)
+    assert paid["status"] == "active"
+    version = await shop.post(f"/v1/plans/{plan}/versions", {"prices": [
+        {"code": "base", "currency": "EUR", "model": "flat", "amount_minor": 1,
+         "interval": {"unit": "month"}}]})  # fmt: skip
+    assert version["latest"]["trial_days"] == 14
+    assert version["latest"]["trial_requires_payment_method"] is True
+    await shop.check()
+
+
+@pytest.mark.parametrize("when", ["now", "period_end"])
+async def test_a_trial_that_is_canceled_bills_nothing(shop, when):
+    plan, viewer = await ready(shop, trial_days=14)
+    bought = await shop.subscribe(viewer, plan)
+    await shop.new_events(viewer)
+    await shop.move_to("2026-02-02")
+    body = {"when": when, "credit_unused": when == "now"}
+    canceled = await act(shop, bought["id"], "cancel", body)
+    if when == "period_end":
+        assert (canceled["status"], canceled["cancel_at"]) == ("trialing", "2026-02-14T10:00:00Z")
+        assert await shop.new_events(viewer) == ["subscription.changed"]
+        kept = await act(shop, bought["id"], "undo-cancel", None)
+        assert kept["cancel_at"] is None
+        await act(shop, bought["id"], "cancel", body)
+        await shop.new_events(viewer)
+    await shop.move_to("2026-03-15")
+    told = await shop.new_events(viewer)
+    # The reminder is due, and not told: what is canceled needs none.
+    waited = ["subscriptions.trial_reminder_required", "subscriptions.cancel_required"]
+    assert told == ([*waited, *ENDED] if when == "period_end" else ENDED)
+    assert await shop.status(bought["id"]) == "canceled"
+    assert await shop.invoices(viewer) == []
+    assert not (await shop.access(viewer))["allowed"]
+    await shop.check()
+
+
+async def test_a_change_in_the_trial_bills_nothing_and_the_trial_runs_on(shop):
+    plan, viewer = await ready(shop, trial_days=14)
+    yearly = await sold(shop, "yearly", amount=36500, unit="year")
+    bought = await shop.subscribe(viewer, plan, billing_anchor={"kind": "calendar"})
+    await shop.new_events(viewer)
+    await shop.move_to("2026-02-02")
+    await act(shop, bought["id"], "change", {"quantity": "3"})
+    changed = await act(shop, bought["id"], "change", {"plan_id": yearly, "quantity": "1"})
+    assert (changed["status"], changed["trial_end_at"]) == ("trialing", "2026-02-14T10:00:00Z")
+    assert changed["current_period_end_at"] == "2026-02-14T10:00:00Z"
+    told = await shop.new_events(viewer)
+    assert [each for each in told if not each.startswith("entitlement.")] == (
+        ["subscription.changed"] * 2
+    )
+    await act(shop, bought["id"], "change", {"quantity": "2", "at": "period_end"})
+    await shop.move_to("2026-02-15")
+    # 14 February to 31 December: 321 of 365 days of two years' price, aligned to the calendar.
+    assert await lines(shop, viewer) == [
+        ("charge", 64200, "2026-02-14T10:00:00Z", "2026-12-31T23:00:00Z")
+    ]
+    assert len(await shop.invoices(viewer)) == 1
+    await shop.check()
+
+
+# Starts -------------------------------------------------------------------------------------------
+
+
+async def test_a_start_in_the_past_bills_all_periods_at_once(shop):
+    plan, viewer = await ready(shop)
+    await shop.move_to("2026-03-10T12:00:00")
+    bought = await shop.subscribe(viewer, plan, start_at="2025-12-31T11:00:00Z")
+    assert await lines(shop, viewer) == [
+        ("charge", 3100, "2025-12-31T11:00:00Z", "2026-01-31T11:00:00Z"),
+        ("charge", 3100, "2026-01-31T11:00:00Z", "2026-02-28T11:00:00Z"),
+        ("charge", 3100, "2026-02-28T11:00:00Z", "2026-03-31T10:00:00Z"),
+    ]
+    assert (bought["status"], bought["started_at"]) == ("active", "2025-12-31T11:00:00Z")
+    assert await period(shop, bought["id"]) == ("2026-02-28T11:00:00Z", "2026-03-31T10:00:00Z")
+    assert await shop.new_events(viewer) == BOUGHT
+    await shop.check()
+    # A change reaches back into a period that was billed with others.
+    await act(shop, bought["id"], "change", {"quantity": "2", "at": "2026-02-28T11:00:00Z"})
+    assert sum(line[1] for line in await lines(shop, viewer)) == 3100
+    await shop.move_to("2026-04-01")
+    assert await shop.captured() == {"EUR": 9300 + 3100 + 6200}
+    await shop.check()
+
+
+async def test_a_discount_of_two_periods_ends_inside_a_backdated_invoice(shop):
+    plan, viewer = await ready(shop)
+    off = await shop.post(
+        "/v1/discounts",
+        {"code": "half", "name": "Half", "percent": "50", "duration": "periods", "periods": 2},
+    )
+    await shop.subscribe(viewer, plan, start_at="2025-11-30T11:00:00Z", discount_ids=[off["id"]])
+    assert [line[1] for line in await lines(shop, viewer)] == [1550, 1550, 3100]
+    await shop.check()
+
+
+async def test_a_start_in_the_future_is_billed_then(shop):
+    plan, viewer = await ready(shop)
+    bought = await shop.subscribe(
+        viewer, plan, start_at="2026-03-15T00:00:00+01:00", billing_anchor={"kind": "day", "day": 1}
+    )
+    assert (bought["status"], bought["started_at"]) == ("pending", "2026-03-14T23:00:00Z")
+    assert await shop.new_events(viewer) == ["subscription.created"]
+    assert not (await shop.access(viewer))["allowed"]
+    await shop.check()
+    await shop.move_to("2026-03-16")
+    assert await shop.new_events(viewer) == [
+        "subscriptions.renew_required", "subscription.started", *PAID, "subscription.activated",
+        "entitlement.granted",
+    ]  # fmt: skip
+    # 15 to 31 March: 17 of 31 days.
+    assert await lines(shop, viewer) == [
+        ("charge", 1700, "2026-03-14T23:00:00Z", "2026-03-31T22:00:00Z")
+    ]
+    await shop.check()
+
+
+async def test_a_start_in_the_future_may_begin_with_a_trial_and_be_changed_before(shop):
+    plan, viewer = await ready(shop, trial_days=7)
+    bought = await shop.subscribe(viewer, plan, start_at="2026-03-01T10:00:00Z")
+    assert (bought["status"], bought["trial_end_at"]) == ("pending", "2026-03-08T10:00:00Z")
+    upcoming = await shop.get(f"/v1/subscriptions/{bought['id']}/upcoming-invoice")
+    assert (upcoming["total_minor"], upcoming["period_start_at"]) == (3100, "2026-03-08T10:00:00Z")
+    changed = await act(shop, bought["id"], "change", {"quantity": "2"})
+    assert changed["scheduled_change"]["effective_at"] == "2026-03-01T10:00:00Z"
+    await shop.new_events(viewer)
+    await shop.move_to("2026-03-02")
+    told = await shop.new_events(viewer)
+    assert told == [
+        "subscriptions.change_required", "subscription.changed",
+        "subscriptions.renew_required", "subscription.trial_started", "entitlement.granted",
+    ]  # fmt: skip
+    assert await shop.status(bought["id"]) == "trialing"
+    await shop.check()
+    await shop.move_to("2026-03-09")
+    assert await shop.captured() == {"EUR": 6200}
+    await shop.check()
+
+
+async def test_a_start_that_is_canceled_before_bills_nothing(shop):
+    plan, viewer = await ready(shop)
+    for when in ("now", "period_end"):
+        bought = await shop.subscribe(viewer, plan, start_at="2026-03-01T10:00:00Z")
+        await shop.new_events(viewer)
+        await act(shop, bought["id"], "cancel", {"when": when})
+        assert await shop.new_events(viewer) == ["subscription.canceled"]
+    await shop.move_to("2026-03-02")
+    assert await shop.new_events(viewer) == []
+    assert await shop.invoices(viewer) == []
+    await shop.check()
+
+
+# Another anchor, another zone ---------------------------------------------------------------------
+
+
+async def test_another_anchor_now_gives_back_and_charges_up_to_it(shop):
+    plan, viewer = await ready(shop, amount=2800)
+    bought = await shop.subscribe(viewer, plan)
+    await shop.move_to("2026-02-14T10:00:00")
+    await shop.new_events(viewer)
+    anchor = {"kind": "day", "day": 1}
+    seen = await act(shop, bought["id"], "preview-change", {"billing_anchor": anchor})
+    # Half of 31 January to 28 February comes back; 15 of February's 28 days are charged.
+    assert (seen["total_minor"], seen["restarts_period"]) == (-1400 + 1500, True)
+
+    changed = await act(
+        shop, bought["id"], "change-anchor", {"billing_anchor": anchor, "when": "now"}
+    )
+
+    assert changed["billing_anchor"]["kind"] == "day"
+    assert await period(shop, bought["id"]) == ("2026-02-14T10:00:00Z", "2026-02-28T23:00:00Z")
+    assert await lines(shop, viewer) == [
+        ("credit", -1400, "2026-02-14T10:00:00Z", "2026-02-28T10:00:00Z"),
+        ("charge", 1500, "2026-02-14T10:00:00Z", "2026-02-28T23:00:00Z"),
+    ]
+    told = await shop.new_events(viewer)
+    assert [each for each in told if each != "entitlement.granted"] == [
+        "subscription.changed", *PAID,
+    ]  # fmt: skip
+    await shop.move_to("2026-03-02")
+    assert await period(shop, bought["id"]) == ("2026-02-28T23:00:00Z", "2026-03-31T22:00:00Z")
+    assert await shop.captured() == {"EUR": 2800 + 100 + 2800}
+    await shop.check()
+
+
+async def test_what_another_cycle_billed_is_left_alone(shop):
+    """Three cycles and two quantities in a month: each day costs its share of its own period."""
+    plan, viewer = await ready(shop, amount=2800)
+    await shop.move_to("2026-02-05T10:00:00")
+    bought = await shop.subscribe(viewer, plan)
+    total = 2800
+    for day, verb, body, made in (
+        # 19 of 28 days come back; 15 of February's 28 days are charged.
+        ("14", "change-anchor", {"billing_anchor": {"kind": "calendar"}, "when": "now"},
+         [-1900, 1500]),
+        # 9 of 28 days come back, and are charged twice.
+        ("20", "change", {"quantity": "2"}, [-900, 1800]),
+        # 4 of 28 days of two come back; a whole period of two begins.
+        ("25", "change-anchor", {"billing_anchor": {"kind": "anniversary"}, "when": "now"},
+         [-800, 5600]),
+        # 26 of 28 days of one come back, with the next invoice.
+        ("27", "change", {"quantity": "1"}, [-5200, 2600]),
+    ):  # fmt: skip
+        await shop.move_to(f"2026-02-{day}T12:00:00")
+        await act(shop, bought["id"], verb, body)
+        if sum(made) > 0:
+            assert [line[1] for line in await lines(shop, viewer)] == made
+            await shop.check()
+        total += sum(made)
+    await shop.move_to("2026-03-26")
+    # The last change waited for the next invoice, which bills 28.00 for one.
+    assert await shop.captured() == {"EUR": total + 2800}
+    await shop.check()
+
+
+async def test_another_anchor_at_the_period_s_end_begins_with_a_stub(shop):
+    plan, viewer = await ready(shop)
+    bought = await shop.subscribe(viewer, plan)
+    waiting = await act(
+        shop, bought["id"], "change-anchor", {"billing_anchor": {"kind": "day", "day": 15}}
+    )
+    assert waiting["scheduled_change"]["billing_anchor"]["day"] == 15
+    assert waiting["scheduled_change"]["effective_at"] == "2026-02-28T10:00:00Z"
+    await shop.move_to("2026-03-01")
+    assert await period(shop, bought["id"]) == ("2026-02-28T10:00:00Z", "2026-03-14T23:00:00Z")
+    # 28 February to 14 March: 15 of the 28 days from 15 February on, of 31.00.
+    assert await lines(shop, viewer) == [
+        ("charge", 1661, "2026-02-28T10:00:00Z", "2026-03-14T23:00:00Z")
+    ]
+    await shop.move_to("2026-03-16")
+    assert await period(shop, bought["id"]) == ("2026-03-14T23:00:00Z", "2026-04-14T22:00:00Z")
+    await shop.check()
+
+
+async def test_another_anchor_on_its_next_day_cuts_the_period_there(shop):
+    plan, viewer = await ready(shop, amount=2800)
+    bought = await shop.subscribe(viewer, plan)
+    waiting = await act(
+        shop, bought["id"], "change-anchor",
+        {"billing_anchor": {"kind": "day", "day": 14}, "when": "next_grid_day"},
+    )  # fmt: skip
+    assert waiting["scheduled_change"]["effective_at"] == "2026-02-13T23:00:00Z"
+    await shop.move_to("2026-02-14")
+    assert await lines(shop, viewer) == [
+        ("credit", -1400, "2026-02-13T23:00:00Z", "2026-02-28T10:00:00Z"),
+        ("charge", 2800, "2026-02-13T23:00:00Z", "2026-03-13T23:00:00Z"),
+    ]
+    await shop.check()
+
+
+async def test_another_anchor_in_a_trial_hangs_the_first_period_elsewhere(shop):
+    plan, viewer = await ready(shop, trial_days=14)
+    bought = await shop.subscribe(viewer, plan)
+    for when in ("now", "next_grid_day"):
+        await act(
+            shop, bought["id"], "change-anchor",
+            {"billing_anchor": {"kind": "day", "day": 15}, "when": when},
+        )  # fmt: skip
+    assert await shop.status(bought["id"]) == "trialing"
+    await shop.move_to("2026-02-14T12:00:00")
+    # One day of the 31 from 15 January on.
+    assert await lines(shop, viewer) == [
+        ("charge", 100, "2026-02-14T10:00:00Z", "2026-02-14T23:00:00Z")
+    ]
+    await shop.check()
+
+
+async def test_a_customer_who_moves_is_counted_in_the_new_zone_from_the_next_boundary(shop):
+    plan, viewer = await ready(shop)
+    calendar = await shop.subscribe(viewer, plan, billing_anchor={"kind": "calendar"})
+    monthly = await shop.subscribe(viewer, plan)
+    trial = await shop.subscribe(viewer, plan, trial_days=30)
+    await shop.new_events(viewer)
+    await shop.move_to("2026-02-10")
+    await act(shop, monthly["id"], "change", {"quantity": "2", "settle": "next_invoice"})
+    await shop.new_events(viewer)
+    moved = await shop.raw(
+        "PATCH", f"/v1/customers/{viewer}", json={"timezone": "America/New_York"}
+    )
+    assert moved.status_code == 200
+    assert await shop.new_events(viewer) == ["customer.updated"]
+    found = await shop.get(f"/v1/subscriptions/{monthly['id']}")
+    assert (found["timezone"], found["current_period_end_at"]) == (
+        "Europe/Berlin", "2026-02-28T10:00:00Z",
+    )  # fmt: skip
+    upcoming = await shop.get(f"/v1/subscriptions/{monthly['id']}/upcoming-invoice")
+    # 18 of 28 days of one more seat, and two for the next period.
+    assert upcoming["total_minor"] == 1993 + 6200
+    # 11:00 in New York is five hours later than in Berlin, in summer time on either side six.
+    assert upcoming["period_end_at"] == "2026-03-31T15:00:00Z"
+
+    await shop.move_to("2026-03-04")
+
+    assert await period(shop, monthly["id"]) == ("2026-02-28T10:00:00Z", "2026-03-31T15:00:00Z")
+    # Midnight in Berlin still ends February; midnight in New York ends March.
+    assert await period(shop, calendar["id"]) == ("2026-02-28T23:00:00Z", "2026-04-01T04:00:00Z")
+    found = await shop.get(f"/v1/subscriptions/{calendar['id']}")
+    assert found["timezone"] == "America/New_York"
+    # A trial keeps its end; the first period after it is counted in the new zone.
+    assert await period(shop, trial["id"]) == ("2026-03-02T10:00:00Z", "2026-04-02T09:00:00Z")
+    told = await shop.new_events(viewer)
+    assert told.count("subscription.changed") == 3
+    amounts = [total for _, _, total in await shop.invoices(viewer)]
+    assert sorted(amounts)[-3:] == [3100, 3100, 8193]
+    await shop.move_to("2026-05-02")
+    assert await period(shop, monthly["id"]) == ("2026-04-30T15:00:00Z", "2026-05-31T15:00:00Z")
+    assert await period(shop, calendar["id"]) == ("2026-05-01T04:00:00Z", "2026-06-01T04:00:00Z")
+    await shop.check()
+
+
+def beside(unit, amount):
+    return {"code": unit, "currency": "EUR", "model": "per_unit", "unit_amount": str(amount),
+            "interval": {"unit": unit}}  # fmt: skip
+
+
+async def test_prices_of_several_intervals_move_when_all_of_them_begin_anew(shop):
+    plan, viewer = await ready(shop, prices=[beside("month", 3100), beside("quarter", 9000)])
+    bought = await shop.subscribe(viewer, plan)
+    answer = await shop.raw("PATCH", f"/v1/customers/{viewer}", json={"timezone": "Asia/Tokyo"})
+    assert answer.status_code == 200
+    ends = []
+    for moment in ("2026-02-28T10:00:00", "2026-03-31T09:00:00", "2026-04-30T09:00:00"):
+        await shop.move_to(moment)
+        ends.append((await period(shop, bought["id"]))[1])
+    # 11:00 in Berlin until the quarter is over, then 11:00 in Tokyo.
+    assert ends == ["2026-03-31T09:00:00Z", "2026-04-30T09:00:00Z", "2026-05-31T02:00:00Z"]
+    assert await shop.captured() == {"EUR": 4 * 3100 + 2 * 9000}
+    await shop.check()
+
+
+async def test_another_anchor_gives_back_what_is_left_of_a_longer_price(shop):
+    plan, viewer = await ready(shop, prices=[beside("month", 3100), beside("year", 36500)])
+    bought = await shop.subscribe(viewer, plan)
+    await act(shop, bought["id"], "change-anchor", {"billing_anchor": {"kind": "day", "day": 15}})
+    await shop.move_to("2026-03-01")
+    # 28 of 365 days are used. From 28 February on: 15 of 28, and 352 of 365 days.
+    assert sorted(line[1] for line in await lines(shop, viewer)) == [-33700, 1661, 35200]
+    assert await period(shop, bought["id"]) == ("2026-02-28T10:00:00Z", "2026-03-14T23:00:00Z")
+    await shop.move_to("2026-03-16")
+    assert [line[1] for line in await lines(shop, viewer)] == [3100]
+    await shop.check()
+
+
+# What cannot be -----------------------------------------------------------------------------------
+
+
+async def test_what_cannot_be_bought_is_told(shop):
+    plan, viewer = await ready(shop)
+    daily = await sold(shop, "daily", unit="day")
+    weekly = await sold(shop, "weekly", unit="week")
+    for body, code in (
+        ({"start_at": "2031-02-01T10:00:00Z"}, "start_out_of_range"),
+        ({"start_at": "2024-01-31T09:00:00Z"}, "start_out_of_range"),
+        ({"start_at": "1969-12-31T23:59:59Z"}, "start_out_of_range"),
+        ({"start_at": "9999-12-31T23:59:59Z"}, "start_out_of_range"),
+        ({"start_at": "0001-01-01T00:00:00Z"}, "start_out_of_range"),
+        ({"start_at": "2025-12-01T10:00:00Z", "plan_id": daily}, "start_out_of_range"),
+        ({"start_at": "tomorrow"}, "invalid_request"),
+        ({"trial_days": -1}, "invalid_request"),
+        ({"trial_days": 1101}, "invalid_request"),
+        ({"trial_days": True}, "invalid_request"),
+        ({"trial_days": 3, "trial_until": "2026-03-01"}, "invalid_request"),
+        ({"trial_until": "2026-01-31"}, "invalid_request"),
+        ({"trial_until": "2036-01-31"}, "invalid_request"),
+        ({"trial_until": "2026-02-30"}, "invalid_request"),
+        ({"trial_until": 1}, "invalid_request"),
+        ({"trial_end_behavior": "pause"}, "invalid_request"),
+        ({"first_period": "half"}, "invalid_request"),
+        ({"billing_anchor": {"kind": "moon"}}, "invalid_request"),
+        ({"billing_anchor": {"kind": "day"}}, "invalid_request"),
+        ({"billing_anchor": {"kind": "day", "day": 32}}, "invalid_request"),
+        ({"billing_anchor": {"kind": "day", "day": 31, "month": 2}}, "invalid_request"),
+        ({"billing_anchor": {"kind": "calendar", "day": 3}}, "invalid_request"),
+        ({"billing_anchor": {"kind": "day", "day": 8}, "plan_id": weekly}, "invalid_request"),
+        ({"billing_anchor": {"kind": "day", "day": 1, "month": 1}, "plan_id": weekly},
+         "invalid_request"),
+        ({"billing_anchor": "calendar"}, "invalid_request"),
+    ):  # fmt: skip
+        whole = {"customer_id": viewer, "plan_id": plan, **body}
+        for path in ("/v1/subscriptions", "/v1/subscriptions/preview"):
+            answer = await shop.raw("POST", path, json=whole)
+            assert (answer.status_code, answer.json()["code"]) == (422, code), (body, answer.text)
+    assert await shop.new_events(viewer) == []
+    assert (await shop.get("/v1/subscriptions"))["data"] == []
+    for trial in (-1, 1101, "7", 1.5):
+        refused = await shop.raw("POST", "/v1/plans", json={
+            "code": "t", "name": "T", "product_id": "prod_01h455vb4pex5vsknk084sn02q",
+            "prices": [], "trial_days": trial})  # fmt: skip
+        assert refused.status_code == 422
+    await shop.check()
+
+
+async def test_an_anchor_that_cannot_be_is_told(shop):
+    plan, viewer = await ready(shop)
+    weekly = await sold(shop, "weekly", unit="week")
+    bought = await shop.subscribe(viewer, plan, billing_anchor={"kind": "day", "day": 20})
+    for verb, body, code in (
+        ("change-anchor", {}, "invalid_request"),
+        ("change-anchor", {"billing_anchor": {"kind": "day"}}, "invalid_request"),
+        ("change-anchor", {"billing_anchor": {"kind": "calendar"}, "when": "later"},
+         "invalid_request"),
+        ("change", {"plan_id": weekly}, "billing_anchor_does_not_fit"),
+        ("preview-change", {"plan_id": weekly}, "billing_anchor_does_not_fit"),
+        ("change", {"billing_anchor": {"kind": "calendar"}, "at": "2026-01-31T10:00:00Z"},
+         "change_out_of_range"),
+    ):  # fmt: skip
+        await shop.move_to("2026-02-01")
+        refused = await act(shop, bought["id"], verb, body, 422)
+        assert refused["code"] == code, refused
+    changed = await act(
+        shop, bought["id"], "change",
+        {"plan_id": weekly, "billing_anchor": {"kind": "calendar"}},
+    )  # fmt: skip
+    assert changed["current_period_end_at"] == "2026-02-01T23:00:00Z"
+    gone = "/v1/subscriptions/sub_01h455vb4pex5vsknk084sn02q/change-anchor"
+    await shop.post(gone, {"billing_anchor": {"kind": "calendar"}}, expect=404)
+    await shop.check()
+
+
+async def test_the_same_purchase_twice_is_one_also_when_it_waits(shop):
+    plan, viewer = await ready(shop, trial_days=7)
+    body = {"customer_id": viewer, "plan_id": plan}
+    first = await shop.post("/v1/subscriptions", body, Idempotency_Key="once")
+    again = await shop.post("/v1/subscriptions", body, Idempotency_Key="once")
+    assert first["id"] == again["id"]
+    assert await shop.new_events(viewer) == TRIED
+    path = f"/v1/subscriptions/{first['id']}/change-anchor"
+    body = {"billing_anchor": {"kind": "calendar"}, "when": "now"}
+    for _ in range(2):
+        await shop.post(path, body, expect=200, Idempotency_Key="hang")
+    assert await shop.new_events(viewer) == ["subscription.changed"]
+    await shop.check()
