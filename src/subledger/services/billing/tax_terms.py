@@ -25,6 +25,7 @@ ROUNDINGS: Mapping[str, Rounding] = {
     "per_line": Rounding.PER_LINE,
     "per_document": Rounding.PER_DOCUMENT,
 }
+ROUNDING_NAMES: Mapping[Rounding, str] = {kind: name for name, kind in ROUNDINGS.items()}
 _MOST_TENANTS = 2_000
 _MOST_PRODUCTS = 50_000
 
@@ -83,7 +84,7 @@ class TaxMemory:
         wanted = set(products)
         missing = [key for key in wanted if key[1] not in terms[key[0]].categories]
         read = await store.categories(tx, missing) if missing else {}
-        found = {key: read.get(key) or None for key in missing}
+        found = {key: read.get(key) for key in missing}
         for key in wanted - found.keys():
             found[key] = terms[key[0]].categories[key[1]]
         for (tenant, product), category in found.items():

@@ -29,8 +29,8 @@ _WANTED = "unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id
 
 _ACCOUNT = (
     "a.tenant_id, a.id, a.currency, a.timezone, a.locale, a.last_occurred_at,"
-    " a.next_subscription_number, a.net_days, a.consolidate, a.deleted_at, a.country, a.region, a.tax_id,"
-    " a.tax_exempt_reason, a.tax_rate_ids"
+    " a.next_subscription_number, a.net_days, a.consolidate, a.deleted_at, a.country,"
+    " a.region, a.tax_id, a.tax_exempt_reason, a.tax_rate_ids"
 )
 _LOCK_ACCOUNTS = sql(
     f"SELECT {_ACCOUNT} {by_keys('billing.accounts a', tenant_id='tenants', id='ids')}"

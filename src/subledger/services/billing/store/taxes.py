@@ -124,8 +124,8 @@ async def terms(tx: Tx, tenants: Iterable[UUID]) -> Sequence[Row[Any]]:
     return await tx.rows(_TERMS, tenants=list(tenants))
 
 
-async def categories(tx: Tx, products: Iterable[Key]) -> dict[Key, str]:
-    """The tax category of each product; empty text where it has none."""
+async def categories(tx: Tx, products: Iterable[Key]) -> dict[Key, str | None]:
+    """The tax category of each product; None where it has none."""
     rows = await tx.rows(_CATEGORIES, **split(products))
     return {(row.tenant_id, row.id): row.tax_category for row in rows}
 

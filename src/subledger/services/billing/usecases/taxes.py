@@ -89,14 +89,9 @@ class Taxes:
         """Seller and buyer as an invoice shows them, as data; None without tax settings."""
         if tenant_id not in self.terms:
             return None
-        terms, account = self.terms[tenant_id], self.accounts[tenant_id, account_id]
-        seller = terms.seller.place
+        account = self.accounts[tenant_id, account_id]
         return {
-            "seller": {
-                "country": seller.country,
-                "region": seller.region,
-                "vat_id": terms.vat_id,
-            },
+            "seller": seller_data(self.terms[tenant_id]),
             "buyer": {
                 "country": account.country or None,
                 "region": account.region or None,
@@ -183,7 +178,13 @@ def buyer_of(account: Row[Any], terms: TaxTerms) -> Buyer:
     )
 
 
-def problem(refused: CoreError) -> Problem | None:
+def seller_data(terms: TaxTerms) -> dict[str, Any]:
+    """The seller as an invoice shows it, as data."""
+    place = terms.seller.place
+    return {"country": place.country, "region": place.region, "vat_id": terms.vat_id}
+
+
+def problem(refused: CoreError, *, pointer: str = "/customer_id") -> Problem | None:
     """What a person is told of a refusal to decide; None if the refusal is about something else."""
     for kind, code in (
         (MissingTaxRate, problems.TAX_RATE_MISSING),
@@ -191,9 +192,6 @@ def problem(refused: CoreError) -> Problem | None:
         (TaxUnavailable, problems.TAX_UNAVAILABLE),
     ):
         if isinstance(refused, kind):
-            said = refused.detail
-            return Problem(
-                code, detail=f"{said[:1].upper()}{said[1:]}.", fix=refused.fix or None,
-                pointer="/customer_id",
-            )  # fmt: skip
+            said = f"{refused.detail[:1].upper()}{refused.detail[1:]}."
+            return Problem(code, detail=said, fix=refused.fix or None, pointer=pointer)
     return None
