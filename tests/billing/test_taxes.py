@@ -20,7 +20,7 @@ from subledger.services.billing.tax_provider import Answer, TaxRequest, TaxUnava
 from subledger.services.billing.tax_terms import TaxMemory
 from subledger.services.billing.usecases import tax_settings, taxes
 from subledger.services.billing.usecases.taxes import Sale, TaxLocationMissing, taxes_for
-from tests.billing.conftest import START, Shop
+from tests.billing.conftest import NEW, START, Shop
 
 _DECIDE = story("tests.decide_taxes", reads=True)
 _UNDO = story("tests.change_taxes_and_fail")
@@ -243,3 +243,41 @@ async def test_a_provider_that_fails_taxes_nobody_wrongly(
     assert told is not None
     assert (told.code, told.status) == ("tax_unavailable", 503)
     assert found.of(sales[1]) is not None, "others go on"
+
+
+async def test_the_invariants_see_what_is_wrong(shop: Shop) -> None:
+    await put(shop)
+    rates = [await rule(shop, f"de-{n}", "19", category=f"c{n}") for n in range(2)]
+    ada = await shop.customer(country="DE", tax_rate_ids=[rates[0]["rate"]["id"]])
+    await shop.check_invariants()
+
+    async def broken(change: str, *values: Any) -> list[str]:
+        await shop.rows(change, shop.tenant_id, *values)
+        return [
+            each.name
+            for each in shop.service.invariants
+            if any(row["tenant_id"] == shop.tenant_id for row in await shop.rows(each.query))
+        ]
+
+    change = "UPDATE billing.tax_rules SET category = {} WHERE tenant_id = $1"
+    assert await broken(change.format("'same'")) == [
+        "two tax rules never cover the same on one day"
+    ]
+    assert await broken(change.format("id::text")) == []
+    agreed = (
+        "UPDATE billing.accounts SET tax_rate_ids = ARRAY[$3::uuid]"
+        " WHERE tenant_id = $1 AND id = $2"
+    )
+    assert await broken(agreed, ids.parse("cus", ada["id"]), NEW.new()) == [
+        "the tax rates agreed with a customer exist"
+    ]
+    assert await broken(
+        agreed, ids.parse("cus", ada["id"]), ids.parse("txr", rates[1]["rate"]["id"])
+    ) == []  # fmt: skip
+    plan = await shop.plan()
+    await shop.post("/v1/subscriptions", {"customer_id": ada["id"], "plan_id": plan["id"]})
+    taxed = "UPDATE billing.invoices SET tax = $2::jsonb WHERE tenant_id = $1"
+    rate = '{"rates": [{"tax_minor": 191}]}'
+    assert await broken(taxed, rate) == ["an invoice's taxes by rate are its tax"]
+    await broken(taxed, None)
+    await shop.check_invariants()
