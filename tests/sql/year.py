@@ -233,8 +233,9 @@ async def _tax(shop: Shop, word: str, customer: str) -> None:
          {"country": "DE", "tax_id": "DE136695976", "tax_rate_ids": [own["id"]]}),
     ):  # fmt: skip
         assert (await shop.raw(method, place, json=body)).status_code == 200
+    line = {"amount_minor": 5, "product_id": product["id"]}
     for who in ({"customer_id": customer}, {"buyer": {"country": "DE"}}):
-        await shop.post("/v1/tax-preview", {**who, "lines": [{"amount_minor": 5}]}, expect=200)
+        await shop.post("/v1/tax-preview", {**who, "lines": [line]}, expect=200)
     for place in ("/v1/tax-rates", "/v1/tax-rules"):
         page = await shop.get(place, limit=1)
         await shop.get(place, limit=1, cursor=page["next_cursor"])

@@ -366,6 +366,10 @@ WRONG = [
     ("POST", "/v1/tax-preview",
      {"customer_id": "cus_01h455vb4pex5vsknk084sn02q", "lines": [{"amount_minor": 1}]},
      "unknown_reference", "/customer_id"),
+    ("POST", "/v1/tax-preview",
+     {"buyer": {"country": "DE"}, "lines": [{"amount_minor": 1}, {
+         "amount_minor": 1, "product_id": "prod_01h455vb4pex5vsknk084sn02q"}]},
+     "unknown_reference", "/lines/1/product_id"),
     ("PATCH", "/v1/customers/{ada}", {"region": "BY", "country": None}, "invalid_request",
      "/region"),
     ("PATCH", "/v1/customers/{ada}", {"country": "UK"}, "invalid_request", "/country"),
@@ -418,9 +422,18 @@ async def test_a_product_has_a_category_and_a_price_says_if_tax_is_inside(shop):
     )  # fmt: skip
     prices = {each["code"]: each["tax_inclusive"] for each in plan["latest"]["prices"]}
     assert prices == {"base": True, "more": False}
+    await settings(shop)
+    await rule(shop, "de-19", "19")
+    await rule(shop, "de-7", "7", category="books")
+    ada = await buyer(shop, country="DE")
+    line = {"amount_minor": 1000, "product_id": book["id"]}
+    taxes = [(await preview(shop, who, line))["tax_minor"] for who in (ada, {"country": "DE"})]
+    assert taxes == [70, 70]
     path = f"/v1/products/{book['id']}"
     for body, kept in (({"name": "A book"}, "books"), ({"tax_category": None}, None)):
         answer = await shop.raw("PATCH", path, json=body)
         assert (answer.status_code, answer.json()["tax_category"]) == (200, kept), answer.text
+    taxes = [(await preview(shop, who, line))["tax_minor"] for who in (ada, {"country": "DE"})]
+    assert taxes == [190, 190], "at once"
     assert await told(shop, "product.") == ["product.created"] + ["product.updated"] * 2
     await shop.check()

@@ -83,7 +83,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("post", "/v1/tax-rules"): {"tax_rate_id": "{txr}"},
     ("post", "/v1/tax-rules/{tax_rule_id}/end"): {"until_on": "2026-12-31"},
     ("post", "/v1/tax-preview"): {
-        "customer_id": "{cus}", "lines": [{"amount_minor": 100}],
+        "customer_id": "{cus}", "lines": [{"amount_minor": 100, "product_id": "{prod}"}],
     },
 }  # fmt: skip
 """A body for each operation that takes one; ``{prefix}`` stands for our own object."""

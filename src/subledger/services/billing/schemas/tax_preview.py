@@ -17,7 +17,7 @@ from subledger.platform.http.fields import (
     TimeZoneName,
 )
 from subledger.services.billing.schemas.customers import RegionCode, TaxId
-from subledger.services.billing.schemas.references import CustomerId
+from subledger.services.billing.schemas.references import CustomerId, ProductId
 from subledger.services.billing.schemas.taxes import DOCUMENT_TAX, TaxedDocument, TaxNote
 from subledger.services.billing.usecases.tax_preview import Amount, Previewed, Visitor
 
@@ -25,11 +25,19 @@ MOST_PREVIEWED = 100
 
 
 class PreviewAmount(Strict):
-    """An amount after discounts (minor units, negative for a credit), net or with its taxes."""
+    """An amount after discounts (minor units, negative for a credit), net or with its taxes; for a
+    product, or for a category of products."""
 
     amount_minor: AmountMinor
+    product_id: ProductId | None = None
     category: Code | None = None
     tax_inclusive: Flag = False
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> PreviewAmount:
+        if self.product_id is not None and self.category is not None:
+            raise ValueError("give either product_id, which has its category, or category")
+        return self
 
 
 class PreviewBuyer(Strict):
@@ -64,7 +72,10 @@ class TaxPreviewNew(Strict):
 
     def asked(self) -> tuple[Any, list[Amount]]:
         """Buyer and amounts as the use case takes them."""
-        amounts = [Amount(e.amount_minor, e.category, e.tax_inclusive) for e in self.lines]
+        amounts = [
+            Amount(each.amount_minor, each.product_id, each.category, each.tax_inclusive)
+            for each in self.lines
+        ]
         if self.buyer is None:
             return self.customer_id, amounts
         visitor = Visitor(

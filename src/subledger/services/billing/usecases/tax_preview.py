@@ -14,7 +14,8 @@ from subledger.core.tax import Buyer, Decision, DocumentTax, TaxLine, compute
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.billing import problems
-from subledger.services.billing.store import subscriptions
+from subledger.services.billing.store import catalogue, subscriptions
+from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.tax_data import TaxedLine, summary
 from subledger.services.billing.tax_provider import TaxRequest
 from subledger.services.billing.tax_terms import ROUNDING_NAMES, TaxMemory, TaxTerms
@@ -24,9 +25,11 @@ from subledger.services.billing.usecases.customer_taxes import place_of, vat_id_
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """Minor units after discounts: net, or with the taxes in them."""
+    """Minor units after discounts: net, or with the taxes in them; for a product, or for a kind of
+    product."""
 
     amount_minor: int
+    product_id: UUID | None
     category: str | None
     tax_inclusive: bool
 
@@ -63,7 +66,7 @@ async def preview(
 ) -> Previewed:
     """The taxes that an invoice of these amounts would carry now. Nothing is saved.
 
-    Raises tax_settings_missing, unknown_reference (customer), tax_rate_missing,
+    Raises tax_settings_missing, unknown_reference (customer, product), tax_rate_missing,
     tax_location_missing, tax_unavailable, tax_id_invalid.
     """
     terms = (await memory.load(tx, [tenant_id])).get(tenant_id)
@@ -71,12 +74,20 @@ async def preview(
         raise Problem(
             problems.TAX_SETTINGS_MISSING, detail="There are no tax settings: no invoice is taxed."
         )
+    await _check_products(tx, tenant_id, amounts)
     now = await tx.now(tenant_id)
     try:
         if isinstance(buyer, UUID):
             decided = await _for_customer(tx, memory, (tenant_id, buyer), amounts, now)
         else:
-            decided = _for_visitor(memory, terms, tenant_id, buyer, amounts, now)
+            categories = await memory.categories(
+                tx, {tenant_id: terms}, _products(tenant_id, amounts)
+            )
+            kinds = [
+                each.category if each.product_id is None else categories[tenant_id, each.product_id]
+                for each in amounts
+            ]
+            decided = _for_visitor(memory, terms, tenant_id, buyer, kinds, now)
     except CoreError as refused:
         pointer = "/customer_id" if isinstance(buyer, UUID) else "/buyer/country"
         told = taxes.problem(refused, pointer=pointer)
@@ -98,6 +109,22 @@ async def preview(
     return Previewed(decided.on, decided.decisions, document, data)
 
 
+def _products(tenant_id: UUID, amounts: Sequence[Amount]) -> set[Key]:
+    return {(tenant_id, each.product_id) for each in amounts if each.product_id is not None}
+
+
+async def _check_products(tx: Tx, tenant_id: UUID, amounts: Sequence[Amount]) -> None:
+    wanted = _products(tenant_id, amounts)
+    found = await catalogue.products(tx, wanted) if wanted else {}
+    for n, each in enumerate(amounts):
+        if each.product_id is not None and (tenant_id, each.product_id) not in found:
+            raise Problem(
+                problems.UNKNOWN_REFERENCE,
+                pointer=f"/lines/{n}/product_id",
+                detail="There is no such product.",
+            )
+
+
 async def _for_customer(
     tx: Tx, memory: TaxMemory, key: tuple[UUID, UUID], amounts: Sequence[Amount], now: datetime
 ) -> _Decided:
@@ -107,7 +134,7 @@ async def _for_customer(
             problems.UNKNOWN_REFERENCE, pointer="/customer_id", detail="There is no such customer."
         )
     at = max(now, account.last_occurred_at)
-    sales = [taxes.Sale(*key, at, category=each.category) for each in amounts]
+    sales = [taxes.Sale(*key, at, each.product_id, each.category) for each in amounts]
     found = await taxes.taxes_for(tx, memory, sales)
     decisions = [decision for sale in sales if (decision := found.of(sale)) is not None]
     parties = found.parties(*key)
@@ -120,7 +147,7 @@ def _for_visitor(
     terms: TaxTerms,
     tenant_id: UUID,
     visitor: Visitor,
-    amounts: Sequence[Amount],
+    categories: Sequence[str | None],
     now: datetime,
 ) -> _Decided:
     place = place_of(visitor.country, visitor.region, pointer="/buyer")
@@ -129,12 +156,12 @@ def _for_visitor(
         tax_id = vat_id_of(visitor.tax_id, visitor.country, pointer="/buyer/tax_id")
     on = local_date(now, visitor.timezone)
     requests = {
-        n: TaxRequest(tenant_id, terms.seller, Buyer(place, bool(tax_id)), each.category, on)
-        for n, each in enumerate(amounts)
+        n: TaxRequest(tenant_id, terms.seller, Buyer(place, bool(tax_id)), category, on)
+        for n, category in enumerate(categories)
     }
     answers = taxes.decide_all(memory, {tenant_id: terms}, requests)
     decisions = []
-    for n in range(len(amounts)):
+    for n in range(len(categories)):
         answer = answers[n]
         if isinstance(answer, CoreError):
             raise answer
