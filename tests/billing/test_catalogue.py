@@ -21,6 +21,12 @@ async def test_a_customer_is_created_changed_and_deleted(shop: Shop) -> None:
         "timezone": "Europe/Berlin",
         "locale": "ru",
         "country": "DE",
+        "region": None,
+        "tax_id": None,
+        "tax_id_check": None,
+        "tax_id_checked_at": None,
+        "tax_exempt_reason": None,
+        "tax_rate_ids": [],
         "created_at": "2026-03-01T12:00:00Z",
     }
     path = f"/v1/customers/{made['id']}"

@@ -18,7 +18,9 @@ MOMENTS = {
     "recorded_at": "t.recorded_at - k * interval '3 hours'",
 }
 """Nobody works on copies, and they were not all written today."""
-OF_MANY = {"identity.api_keys", "entitlements.products"}
+OF_MANY = {
+    *("identity.api_keys", "entitlements.products", "billing.tax_rates", "billing.tax_rules"),
+}
 """Tables of which one tenant has a few rows and a hundred thousand tenants have many."""
 _STRETCHED = {"text", "bytea", "bigint", "integer", "smallint", "date"}
 

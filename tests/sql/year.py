@@ -50,6 +50,7 @@ async def live(shop: Shop, word: str, *, month: int) -> None:
     assert (await shop.raw("DELETE", f"/v1/customers/{gone[0]}")).status_code == 204
     await _overpay(shop, good[0])
     await _look(shop, good)
+    await _tax(shop, word, good[0])
     await shop.pump.quiet()
 
 
@@ -233,6 +234,39 @@ async def _refused(shop: Shop, word: str, plan: str) -> None:
     await shop.raw("POST", "/v1/payments", json=body | {"payment_method_id": good},
                    headers={"prefer": "wait=0"})  # fmt: skip
     await shop.pump.quiet()
+
+
+async def _tax(shop: Shop, word: str, customer: str) -> None:
+    """Settings, rates, rules; one ends and another follows; a customer's id; previews."""
+    product = await shop.post(
+        "/v1/products",
+        {"code": f"{word}-book", "name": "Book", "resources": ["b"], "tax_category": "books"},
+    )
+    rate = {"code": f"{word}-5", "name": "VAT", "percent": "5", "country": "DE"}
+    rule = await shop.post("/v1/tax-rules", {"rate": rate, "category": word})
+    path = f"/v1/tax-rules/{rule['id']}"
+    await shop.post(f"{path}/end", {"until_on": "2026-04-01"}, expect=200)
+    await shop.post(
+        "/v1/tax-rules",
+        {"tax_rate_id": rule["rate"]["id"], "category": word, "from_on": "2026-04-01"},
+    )
+    own = await shop.post("/v1/tax-rates", rate | {"code": f"{word}-own"})
+    for method, place, body in (
+        ("PUT", "/v1/tax-settings", {"country": "US", "vat_id": word, "registered": False}),
+        ("PATCH", f"/v1/products/{product['id']}", {"tax_category": None}),
+        ("PATCH", f"/v1/customers/{customer}",
+         {"country": "DE", "tax_id": "DE136695976", "tax_rate_ids": [own["id"]]}),
+    ):  # fmt: skip
+        assert (await shop.raw(method, place, json=body)).status_code == 200
+    line = {"amount_minor": 5, "product_id": product["id"]}
+    for who in ({"customer_id": customer}, {"buyer": {"country": "DE"}}):
+        await shop.post("/v1/tax-preview", {**who, "lines": [line]}, expect=200)
+    for place in ("/v1/tax-rates", "/v1/tax-rules"):
+        page = await shop.get(place, limit=1)
+        await shop.get(place, limit=1, cursor=page["next_cursor"])
+    await shop.get("/v1/tax-rates", code=f"{word}-own")
+    for place in ("/v1/tax-settings", f"/v1/tax-rates/{own['id']}", path):
+        await shop.get(place)
 
 
 async def _overpay(shop: Shop, customer: str) -> None:

@@ -13,7 +13,7 @@ from tests.stories.shop import START, Shop, open_shop
 
 _EMIT = story("tests.walk_overpaid")
 _ID = re.compile(r"[a-z]{2,5}_[0-7][0-9a-hjkmnp-tv-z]{25}")
-NEVER_DELETED = {"prod", "plan", "disc", "sub", "inv", "pay", "mov", "wrk"}
+NEVER_DELETED = {"prod", "plan", "disc", "sub", "inv", "pay", "mov", "wrk", "txr", "tru"}
 """Kinds that the API cannot delete. A revoked key stays readable, as the document says."""
 
 
@@ -36,6 +36,7 @@ async def furnish(assembly: Assembly, word: str) -> House:
     house = House(shop, word)
     await _sell(house)
     await _overpay(house)
+    await _tax(house)
     await shop.pump.quiet()
     await _delete(house)
     house.texts = {
@@ -106,6 +107,22 @@ async def _overpay(house: House) -> None:
     known["wrk"] = item["id"]
 
 
+async def _tax(house: House) -> None:
+    """A rate, a rule, and settings; last, so that what was sold before carries no tax."""
+    shop, word = house.shop, house.word
+    rate = {"code": f"{word}-vat", "name": f"{word} VAT", "percent": "19", "country": "DE"}
+    rule = await shop.post("/v1/tax-rules", {"rate": rate, "category": f"{word}-films"})
+    house.ids |= {"tru": rule["id"], "txr": rule["rate"]["id"]}
+    body = {"country": "US", "region": "CA", "vat_id": f"{word} 1"}
+    assert (await shop.raw("PUT", "/v1/tax-settings", json=body)).status_code == 200
+    changed = await shop.raw(
+        "PATCH", f"/v1/customers/{house.ids['cus']}",
+        json={"country": "DE", "tax_rate_ids": [house.ids["txr"]],
+              "tax_exempt_reason": f"{word} is exempt"},
+    )  # fmt: skip
+    assert changed.status_code == 200, changed.text
+
+
 async def _delete(house: House) -> None:
     shop = house.shop
     gone = await _customer(house, f"{house.word}-gone")
@@ -123,7 +140,8 @@ async def _remember(house: House) -> None:
     for path in (
         "/v1/tenant", "/v1/api-keys", "/v1/clock-moves", "/v1/customers", "/v1/products",
         "/v1/plans", "/v1/discounts", "/v1/subscriptions", "/v1/invoices", "/v1/work-items",
-        "/v1/payment-methods", "/v1/payments", "/v1/events?limit=100",
+        "/v1/payment-methods", "/v1/payments", "/v1/events?limit=100", "/v1/tax-rates",
+        "/v1/tax-rules",
     ):  # fmt: skip
         found |= set(_ID.findall((await shop.raw("GET", path)).text))
     found |= {*house.ids.values(), *house.deleted.values(), ids.text("ten", shop.tenant_id)}

@@ -94,6 +94,11 @@ WEBHOOK_RECEIVED: Final = "webhook.received"
 API_KEY_CREATED: Final = "api_key.created"
 API_KEY_REVOKED: Final = "api_key.revoked"
 
+TAX_SETTINGS_UPDATED: Final = "tax_settings.updated"
+TAX_RATE_CREATED: Final = "tax_rate.created"
+TAX_RULE_CREATED: Final = "tax_rule.created"
+TAX_RULE_ENDED: Final = "tax_rule.ended"
+
 TOPICS: Final[Mapping[str, str]] = {
     RENEW_REQUIRED: "subscriptions.renew_required",
     PAYMENT_FAILED: "payments.failed",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 from uuid import UUID
@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from subledger.core import money
-from subledger.core.calendar import parse_zone
+from subledger.core.calendar import MAX_YEAR, MIN_YEAR, parse_zone
 from subledger.core.errors import CoreError
 from subledger.core.pricing import check_quantity
 from subledger.platform import ids
@@ -238,6 +238,32 @@ Timestamp = Annotated[
     PlainSerializer(moment_text),
     WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-03-01T00:00:00Z"]}),
 ]
+
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def _day(value: Any) -> date:
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    if isinstance(value, str) and _DAY.fullmatch(value):
+        try:
+            day = date.fromisoformat(value)
+        except ValueError:
+            raise ValueError("a day looks like 2026-03-01") from None
+        if MIN_YEAR <= day.year <= MAX_YEAR:
+            return day
+        raise ValueError(f"a day lies in the years {MIN_YEAR} to {MAX_YEAR}")
+    raise ValueError("a day looks like 2026-03-01")
+
+
+Day = Annotated[
+    date,
+    BeforeValidator(_day),
+    PlainSerializer(lambda value: value.isoformat(), return_type=str),
+    WithJsonSchema({"type": "string", "format": "date", "examples": ["2026-03-01"]}),
+]
+"""A local date, without time and zone."""
 
 
 def IdOf(prefix: str) -> Any:  # noqa: N802  # it stands where a type stands

@@ -135,4 +135,38 @@ INVARIANTS = (
            OR (r.applied_minor = 0 AND r.unapplied_minor = 0)
         """,
     ),
+    Invariant(
+        "an invoice's taxes by rate are its tax",
+        """
+        SELECT i.tenant_id, format('invoice %s: tax %s, by rate %s', i.id, i.tax_minor,
+                                   i.tax -> 'rates') AS detail
+        FROM billing.invoices i
+        WHERE i.tax IS NOT NULL AND i.tax_minor <> (
+            SELECT coalesce(sum((each ->> 'tax_minor')::bigint), 0)
+            FROM jsonb_array_elements(i.tax -> 'rates') AS each)
+        """,
+    ),
+    Invariant(
+        "two tax rules never cover the same on one day",
+        """
+        SELECT u.tenant_id, format('rules %s and %s', u.id, v.id) AS detail
+        FROM billing.tax_rules u
+        JOIN billing.tax_rates r ON r.tenant_id = u.tenant_id AND r.id = u.tax_rate_id
+        JOIN billing.tax_rates q ON q.tenant_id = r.tenant_id AND q.levy = r.levy
+          AND q.country = r.country AND q.region = r.region
+        JOIN billing.tax_rules v ON v.tenant_id = q.tenant_id AND v.tax_rate_id = q.id
+          AND v.category = u.category AND v.id > u.id
+        WHERE coalesce(u.from_on < u.until_on, true) AND coalesce(v.from_on < v.until_on, true)
+          AND coalesce(u.from_on < v.until_on, true) AND coalesce(v.from_on < u.until_on, true)
+        """,
+    ),
+    Invariant(
+        "the tax rates agreed with a customer exist",
+        """
+        SELECT a.tenant_id, format('customer %s: rate %s', a.id, agreed) AS detail
+        FROM billing.accounts a CROSS JOIN unnest(a.tax_rate_ids) AS agreed
+        WHERE NOT EXISTS (SELECT FROM billing.tax_rates r
+                          WHERE r.tenant_id = a.tenant_id AND r.id = agreed)
+        """,
+    ),
 )

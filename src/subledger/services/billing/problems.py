@@ -151,3 +151,51 @@ ANCHOR_DOES_NOT_FIT = declare(
     fix="Give a billing_anchor with the change: months take a day from 1 to 31, weeks one from 1"
     " to 7.",
 )
+
+TAX_ID_INVALID = declare(
+    "tax_id_invalid",
+    status=422,
+    title="The VAT id is not valid",
+    fix="Give the id as its owner's invoices show it, with the prefix of the customer's own"
+    " country: DE136695976, EL094259216. Only VAT ids of EU members and of Northern Ireland are"
+    " taken.",
+)
+TAX_RATE_MISSING = declare(
+    "tax_rate_missing",
+    status=422,
+    title="No tax rate holds where the customer is",
+    fix="Add a rule for the customer's country by POST /v1/tax-rules.",
+)
+TAX_LOCATION_MISSING = declare(
+    "tax_location_missing",
+    status=422,
+    title="The customer's country is not known",
+    fix="Give the customer a country by PATCH /v1/customers/{id}.",
+)
+TAX_UNAVAILABLE = declare(
+    "tax_unavailable",
+    status=503,
+    title="The tax provider gives no answer",
+    fix="Send the same request again in a moment; or choose the provider builtin by"
+    " PUT /v1/tax-settings.",
+)
+TAX_RULES_OVERLAP = declare(
+    "tax_rules_overlap",
+    status=409,
+    title="Another rule covers the same at the same time",
+    fix="End the rule named by tax_rule_id on the day from which the new one holds, by"
+    " POST /v1/tax-rules/{id}/end.",
+)
+TAX_SETTINGS_MISSING = declare(
+    "tax_settings_missing",
+    status=409,
+    title="Nothing is known about the seller's taxes",
+    fix="Say who sells by PUT /v1/tax-settings.",
+)
+TOO_MANY_TAX_RATES = declare(
+    "too_many_tax_rates",
+    status=409,
+    title="The tenant has as many tax rates or rules as it can have",
+    fix="Use the rates that exist; rules for every county of a large country are a tax"
+    " provider's work.",
+)

@@ -40,6 +40,12 @@ accounts = Table(
     Column("country", Text, nullable=False),
     Column("net_days", Integer, nullable=False),
     Column("consolidate", Boolean, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("tax_id", Text, nullable=False),
+    Column("tax_id_check", Text, nullable=False),
+    Column("tax_id_checked_at", _when),
+    Column("tax_exempt_reason", Text, nullable=False),
+    Column("tax_rate_ids", ARRAY(Uuid), nullable=False),
     Column("next_subscription_number", BigInteger, nullable=False),
     Column("last_occurred_at", _when, nullable=False),
     Column("created_at", _when, nullable=False),
@@ -247,6 +253,7 @@ invoices = Table(
     Column("close_reason", Text),
     Column("inputs", JSONB, nullable=False),
     Column("content_hash", Text, nullable=False),
+    Column("tax", JSONB),
 )
 
 billing_runs = Table(
@@ -379,4 +386,54 @@ saved_methods = Table(
     Column("tenant_id", Uuid, primary_key=True),
     Column("account_id", Uuid, primary_key=True),
     Column("id", Uuid, primary_key=True),
+)
+
+tax_editions = Table(
+    "tax_editions",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("edition", Uuid, nullable=False),
+)
+
+tax_settings = Table(
+    "tax_settings",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("country", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("vat_id", Text, nullable=False),
+    Column("registered", Boolean, nullable=False),
+    Column("below_eu_threshold", Boolean, nullable=False),
+    Column("rounding", Text, nullable=False),
+    Column("ties", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("updated_at", _when, nullable=False),
+)
+
+tax_rates = Table(
+    "tax_rates",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("code", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("percent", Numeric, nullable=False),
+    Column("country", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("levy", Text, nullable=False),
+    Column("compound", Boolean, nullable=False),
+    Column("created_at", _when, nullable=False),
+)
+
+tax_rules = Table(
+    "tax_rules",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("tax_rate_id", Uuid, nullable=False),
+    Column("category", Text, nullable=False),
+    Column("treatment", Text, nullable=False),
+    Column("from_on", Date),
+    Column("until_on", Date),
+    Column("created_at", _when, nullable=False),
 )

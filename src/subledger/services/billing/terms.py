@@ -16,6 +16,7 @@ from subledger.core.timeline import MOST_EVERY, Timing
 from subledger.platform.db import Tx
 from subledger.services.billing.store import subscriptions as store
 from subledger.services.billing.store.subscriptions import Key
+from subledger.services.billing.tax_terms import TaxMemory
 
 _MOST = 10_000
 
@@ -81,9 +82,11 @@ def cycle_of(intervals: Iterable[Interval]) -> Interval | None:
 
 
 class TermsMemory:
-    """Plan versions seen by this process, most recently used last, at most ``most``."""
+    """Plan versions seen by this process, most recently used last, at most ``most``; and what it
+    knows of tenants' ``taxes``."""
 
-    def __init__(self, most: int = _MOST) -> None:
+    def __init__(self, most: int = _MOST, *, taxes: TaxMemory | None = None) -> None:
+        self.taxes = taxes or TaxMemory()
         self._most = most
         self._known: OrderedDict[Key, PlanTerms] = OrderedDict()
 

@@ -73,16 +73,33 @@ _CATALOGUES: Mapping[Language, gettext.NullTranslations] = {
 }
 
 
+# Directive 2006/112/EC, articles 44 and 196, and article 226 (11) and (11a) for what invoices say.
+_NOTES: Mapping[str, str] = {
+    "reverse_charge": "Reverse charge: the recipient owes the VAT (Directive 2006/112/EC,"
+    " articles 44 and 196).",
+    "exempt": "Exempt from tax: {reason}.",
+    "zero_rated": "Taxed at zero percent.",
+    "not_registered": "No tax is charged: the seller is not liable for tax where this is supplied.",
+}
+
+
 def explanation(explained: Explained, language: Language) -> str:
     """The invoice line by line, as a text that ends with a newline. Moments are in the
     subscription's own time zone, amounts in the currency's major unit."""
     return _Teller(explained, language).text()
 
 
+def tax_note(note: Mapping[str, Any], language: Language) -> str:
+    """Why something is not taxed, as an invoice says it (a note of ``tax_data.summary``)."""
+    said = _CATALOGUES[language].gettext(_NOTES[note["reason"]])
+    return said.format(reason=note["exempt_reason"] or "")
+
+
 class _Teller:
     def __init__(self, explained: Explained, language: Language) -> None:
         self._explained = explained
         self._currency: str = explained.invoice.currency
+        self._language: Language = language
         self._comma = language == "ru"
         self._say = _CATALOGUES[language].gettext
         self._zone_name: str = explained.inputs["timezone"]
@@ -103,10 +120,44 @@ class _Teller:
             "",
             self._sum("Subtotal", invoice.subtotal_minor),
             self._sum("Discount", -invoice.discount_minor),
-            self._sum("Tax", invoice.tax_minor),
+            *self._taxes(),
             self._sum("Total", invoice.total_minor),
+            *self._notes(),
         ]
         return "\n".join(lines) + "\n"
+
+    def _taxes(self) -> list[str]:
+        """The tax of each rate, or in one sum if the invoice does not tell them apart."""
+        tax = self._explained.tax
+        if tax is None or not tax["rates"]:
+            return [self._sum("Tax", self._explained.invoice.tax_minor)]
+        return [
+            self._say("{name} {percent} % on {base}: {amount}").format(
+                name=self._rate_name(each),
+                percent=self._number(each["percent"]),
+                base=self._amount(each["base_minor"]),
+                amount=self._amount(each["tax_minor"]),
+            )
+            for each in tax["rates"]
+        ]
+
+    def _rate_name(self, rate: Mapping[str, Any]) -> str:
+        """The tax's own name; what stands for no tax is plain VAT at zero."""
+        return self._say("Tax") if rate["levy"] is None else str(rate["name"])
+
+    def _notes(self) -> list[str]:
+        tax = self._explained.tax
+        if tax is None:
+            return []
+        told = [tax_note(each, self._language) for each in tax["notes"]]
+        for label, party in (("Seller", tax["seller"]), ("Buyer", tax["buyer"])):
+            if party["vat_id"]:
+                told.append(
+                    self._say("{party}, VAT id: {vat_id}").format(
+                        party=self._say(label), vat_id=party["vat_id"]
+                    )
+                )
+        return ["", *told] if told else []
 
     def _line(self, each: ExplainedLine) -> list[str]:
         row, derivation = each.row, each.derivation
@@ -129,7 +180,8 @@ class _Teller:
                 )
             )
         told += ["   " + self._discount(step) for step in derivation["discounts"]]
-        if derivation["tax_minor"]:
+        told += ["   " + self._tax(each) for each in derivation.get("taxes", ())]
+        if derivation["tax_minor"] and "taxes" not in derivation:
             told.append(
                 "   "
                 + self._say("tax of {rate} % on {base}: {amount}").format(
@@ -169,6 +221,16 @@ class _Teller:
         if step["kind"] == "fixed":
             return self._say("discount “{name}”: {amount}").format(name=name, amount=taken)
         return self._say("discount taken back: {amount}").format(amount=taken)
+
+    def _tax(self, step: Mapping[str, Any]) -> str:
+        """One tax of a line (``core.tax.LineTax``), named as the document names its rate."""
+        rates = () if self._explained.tax is None else self._explained.tax["rates"]
+        named = [self._rate_name(each) for each in rates if each["rate_id"] == step["rate_id"]]
+        return self._say("{name} {percent} %: {amount}").format(
+            name=named[0] if named else self._say("Tax"),
+            percent=self._number(step["percent"]),
+            amount=self._amount(step["tax_minor"]),
+        )
 
     def _sum(self, label: str, amount_minor: int) -> str:
         return f"{self._say(label)}: {self._amount(amount_minor)}"

@@ -17,6 +17,7 @@ from subledger.services.billing.http import (
     invoicing,
     ledger,
     subscriptions,
+    taxes,
 )
 from subledger.services.billing.store import accounts
 from subledger.services.billing.terms import TermsMemory
@@ -33,6 +34,7 @@ def routers(database: Database, checkouts: Checkouts, memory: TermsMemory) -> li
     return [
         customers.router(database, KEYS),
         *catalogue.routers(database, KEYS),
+        *taxes.routers(database, KEYS, memory.taxes),
         subscriptions.router(database, checkouts, memory, KEYS),
         invoices.router(database, KEYS),
         *invoicing.routers(database, KEYS),

@@ -102,6 +102,7 @@ def _write_products(routes: APIRouter, database: Database, keys: Keys) -> None:
                 code=body.code,
                 name=body.name,
                 resources=body.resources,
+                tax_category=body.tax_category or "",
                 cause=caller.request_id,
             )
             return await load_product(tx, caller.tenant_id, product_id)
@@ -125,7 +126,7 @@ def _write_products(routes: APIRouter, database: Database, keys: Keys) -> None:
         response_model=Product,
         summary="Change a product",
         description="Replaces the fields given. Whoever holds the product gains and loses access"
-        " to its resources at once.",
+        " to its resources at once. A new tax category decides on the invoices from now on.",
         responses={**problems("not_found", "invalid_request", "forbidden")},
     )
     async def change_product(
@@ -138,6 +139,7 @@ def _write_products(routes: APIRouter, database: Database, keys: Keys) -> None:
                 product_id=product_id,
                 name=body.name,
                 resources=body.resources,
+                tax_category=body.category(),
                 cause=caller.request_id,
             )
             return await load_product(tx, caller.tenant_id, product_id)

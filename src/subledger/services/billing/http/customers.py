@@ -57,7 +57,13 @@ def _add_writes(routes: APIRouter, database: Database, keys: Keys) -> None:
         summary="Create a customer",
         description="Opens a paying customer's account in one currency and time zone.",
         responses={
-            **problems("external_id_taken", "invalid_request", "forbidden"),
+            **problems(
+                "external_id_taken",
+                "tax_id_invalid",
+                "unknown_reference",
+                "invalid_request",
+                "forbidden",
+            ),
         },
     )
     async def create_customer(
@@ -74,6 +80,10 @@ def _add_writes(routes: APIRouter, database: Database, keys: Keys) -> None:
                 timezone=body.timezone,
                 locale=body.locale,
                 country=body.country or "",
+                region=body.region or "",
+                tax_id=body.tax_id or "",
+                tax_exempt_reason=body.tax_exempt_reason or "",
+                tax_rate_ids=tuple(body.tax_rate_ids),
             )
             await customers.create_customers(tx, [new], cause=caller.request_id)
             return await load(tx, caller.tenant_id, customer_id)
@@ -97,8 +107,17 @@ def _add_writes(routes: APIRouter, database: Database, keys: Keys) -> None:
         response_model=Customer,
         summary="Change a customer",
         description="Replaces the fields given. In a new time zone running periods keep their ends;"
-        " from the next boundary on subscriptions are counted in it.",
-        responses={**problems("not_found", "currency_in_use", "invalid_request", "forbidden")},
+        " from the next boundary on subscriptions are counted in it. What is known for taxes decides on the invoices from now on.",
+        responses={
+            **problems(
+                "not_found",
+                "currency_in_use",
+                "tax_id_invalid",
+                "unknown_reference",
+                "invalid_request",
+                "forbidden",
+            )
+        },
     )
     async def change_customer(
         customer_id: CustomerId, body: CustomerChange, caller: CallerAdmin

@@ -58,10 +58,16 @@ Resources = Annotated[
     Field(max_length=MOST_RESOURCES, description="What the product gives access to."),
 ]
 
+TaxCategory = Annotated[
+    Code,
+    Field(description="What kind of product it is for taxes: the category that tax rules name."),
+]
+
 _PRODUCT_NEW: JsonDict = {"code": "cinema", "name": "Cinema", "resources": ["film-1", "film-2"]}
 _PRODUCT: JsonDict = {
     "id": "prod_01h455vb4pex5vsknk084sn02q",
     **_PRODUCT_NEW,
+    "tax_category": None,
     "created_at": "2026-03-01T12:00:00Z",
 }
 
@@ -74,6 +80,7 @@ class ProductNew(Strict):
     code: Code
     name: Name
     resources: Resources
+    tax_category: TaxCategory | None = None
 
 
 class ProductChange(Strict):
@@ -83,15 +90,20 @@ class ProductChange(Strict):
 
     name: Name | None = None
     resources: Resources | None = None
+    tax_category: TaxCategory | None = Field(None, description="null removes it.")
 
     @model_validator(mode="after")
     def _something(self) -> ProductChange:
         if not self.model_fields_set:
             raise ValueError("name at least one field to replace")
-        for name in sorted(self.model_fields_set):
+        for name in sorted(self.model_fields_set - {"tax_category"}):
             if getattr(self, name) is None:
                 raise ValueError(f"{name} cannot be null")
         return self
+
+    def category(self) -> str | None:
+        """The tax category to write: empty text removes it, None leaves it."""
+        return (self.tax_category or "") if "tax_category" in self.model_fields_set else None
 
 
 class Product(Strict):
@@ -103,6 +115,7 @@ class Product(Strict):
     code: str
     name: str
     resources: list[str]
+    tax_category: str | None
     created_at: Timestamp
 
     @classmethod
@@ -112,6 +125,7 @@ class Product(Strict):
             code=row.code,
             name=row.name,
             resources=list(row.resources),
+            tax_category=row.tax_category,
             created_at=row.created_at,
         )
 
@@ -195,6 +209,7 @@ class PriceNew(PriceTerms):
     currency: CurrencyCode
     model: Model
     interval: Interval
+    tax_inclusive: Flag = Field(False, description="Whether taxes are in the price already.")
 
     @model_validator(mode="after")
     def _one_model(self) -> PriceNew:
@@ -217,6 +232,7 @@ class PriceNew(PriceTerms):
             currency=self.currency,
             model=self._model(),
             interval=calendar.Interval(calendar.Unit(self.interval.unit), self.interval.count),
+            tax_inclusive=self.tax_inclusive,
         )
 
 
@@ -307,6 +323,7 @@ class Price(PriceTerms):
     currency: str
     model: Model
     interval: Interval
+    tax_inclusive: bool
 
     @classmethod
     def of(cls, row: Row[Any]) -> Price:
@@ -317,10 +334,15 @@ class Price(PriceTerms):
             currency=row.currency,
             model=row.model,
             interval=Interval(unit=row.interval_unit, count=row.interval_count),
+            tax_inclusive=row.tax_inclusive,
         )
 
 
-_PRICE: JsonDict = {"id": "price_01h455vb4pex5vsknk084sn02q", **_PRICE_NEW}
+_PRICE: JsonDict = {
+    "id": "price_01h455vb4pex5vsknk084sn02q",
+    **_PRICE_NEW,
+    "tax_inclusive": False,
+}
 _VERSION: JsonDict = {
     "plan_version_id": "plv_01h455vb4pex5vsknk084sn02q",
     "version": 1,

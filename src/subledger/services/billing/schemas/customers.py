@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 from sqlalchemy import Row
 
@@ -16,11 +16,54 @@ from subledger.platform.http.fields import (
     LocaleTag,
     Name,
     Strict,
+    Text,
     Timestamp,
     TimeZoneName,
 )
-from subledger.services.billing.schemas.references import CustomerId, InvoiceId
+from subledger.services.billing.schemas.references import CustomerId, InvoiceId, TaxRateId
 from subledger.services.billing.usecases.statement import Entry, Standing
+from subledger.services.billing.vat_ids import MOST_LETTERS
+
+MOST_AGREED_RATES = 8
+"""A line has at most as many taxes."""
+
+
+def _each_once(values: list[Any]) -> list[Any]:
+    if len(set(values)) != len(values):
+        raise ValueError("each tax rate is named once")
+    return values
+
+
+RegionCode = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Z0-9]{1,3}$",
+        description="What follows the hyphen in the ISO 3166-2 code: CA of US-CA.",
+        examples=["CA"],
+    ),
+]
+TaxId = Annotated[
+    Text,
+    Field(
+        min_length=1,
+        max_length=MOST_LETTERS,
+        description="A VAT id of an EU member or of Northern Ireland, of the customer's own"
+        " country. Its form and check digits are checked; nobody is asked whether it is in use.",
+        examples=["DE136695976"],
+    ),
+]
+ExemptReason = Annotated[
+    Name,
+    Field(description="Why no purchase of the customer is taxed, as its invoices say it."),
+]
+TaxRateIds = Annotated[
+    list[TaxRateId],
+    AfterValidator(_each_once),
+    Field(
+        max_length=MOST_AGREED_RATES,
+        description="Rates agreed with the customer, which take the place of the rules'.",
+    ),
+]
 
 _NEW: JsonDict = {
     "external_id": "viewer-17",
@@ -34,6 +77,12 @@ _NEW: JsonDict = {
 _CUSTOMER: JsonDict = {
     "id": "cus_01h455vb4pex5vsknk084sn02q",
     **_NEW,
+    "region": None,
+    "tax_id": "DE136695976",
+    "tax_id_check": "format",
+    "tax_id_checked_at": "2026-03-01T12:00:00Z",
+    "tax_exempt_reason": None,
+    "tax_rate_ids": [],
     "created_at": "2026-03-01T12:00:00Z",
 }
 
@@ -52,6 +101,13 @@ class CustomerNew(Strict):
     timezone: TimeZoneName
     locale: LocaleTag = "en"
     country: CountryCode | None = None
+    region: RegionCode | None = None
+    tax_id: TaxId | None = None
+    tax_exempt_reason: ExemptReason | None = None
+    tax_rate_ids: TaxRateIds = Field(default_factory=list)
+
+
+_REMOVABLE = frozenset({"country", "region", "tax_id", "tax_exempt_reason"})
 
 
 class CustomerChange(Strict):
@@ -67,12 +123,16 @@ class CustomerChange(Strict):
     )
     locale: LocaleTag | None = None
     country: CountryCode | None = Field(None, description="null removes it.")
+    region: RegionCode | None = Field(None, description="null removes it.")
+    tax_id: TaxId | None = Field(None, description="null removes it.")
+    tax_exempt_reason: ExemptReason | None = Field(None, description="null removes it.")
+    tax_rate_ids: TaxRateIds | None = None
 
     @model_validator(mode="after")
     def _something(self) -> CustomerChange:
         if not self.model_fields_set:
             raise ValueError("name at least one field to replace")
-        for name in sorted(self.model_fields_set - {"country"}):
+        for name in sorted(self.model_fields_set - _REMOVABLE):
             if getattr(self, name) is None:
                 raise ValueError(f"{name} cannot be null")
         return self
@@ -80,8 +140,8 @@ class CustomerChange(Strict):
     def changes(self) -> dict[str, Any]:
         """Column → value of the fields given."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
-        if "country" in given:
-            given["country"] = given["country"] or ""
+        for name in _REMOVABLE & given.keys():
+            given[name] = given[name] or ""
         return given
 
 
@@ -98,6 +158,14 @@ class Customer(Strict):
     timezone: str
     locale: str
     country: str | None
+    region: str | None
+    tax_id: str | None = Field(description="In its normal form.")
+    tax_id_check: Literal["format"] | None = Field(
+        description="How the id was checked: `format` is its form and check digits."
+    )
+    tax_id_checked_at: Timestamp | None
+    tax_exempt_reason: str | None
+    tax_rate_ids: list[TaxRateId]
     created_at: Timestamp
 
     @classmethod
@@ -111,6 +179,12 @@ class Customer(Strict):
             timezone=row.timezone,
             locale=row.locale,
             country=row.country or None,
+            region=row.region or None,
+            tax_id=row.tax_id or None,
+            tax_id_check=row.tax_id_check or None,
+            tax_id_checked_at=row.tax_id_checked_at,
+            tax_exempt_reason=row.tax_exempt_reason or None,
+            tax_rate_ids=list(row.tax_rate_ids),
             created_at=row.created_at,
         )
 

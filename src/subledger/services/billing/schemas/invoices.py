@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import msgspec
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 from sqlalchemy import Row
@@ -18,6 +19,7 @@ from subledger.services.billing.schemas.references import (
     PriceId,
     SubscriptionId,
 )
+from subledger.services.billing.schemas.taxes import DOCUMENT_TAX, DocumentTax
 from subledger.services.billing.usecases.explain import Explained
 
 InvoiceStatus = Literal["draft", "open", "paid", "void", "uncollectible", "skipped"]
@@ -50,6 +52,7 @@ _INVOICE: JsonDict = {
     "currency": "EUR",
     **_AMOUNTS,
     "paid_minor": 999,
+    "tax": None,
     "drafted_at": None,
     "due_at": "2026-03-01T12:00:00Z",
     "finalized_at": "2026-03-01T12:00:00Z",
@@ -120,6 +123,10 @@ class Invoice(Strict):
     )
     credit_applied_minor: int = Field(description="What the customer's credit paid of it.")
     paid_minor: int = Field(description="By credit and by payments.")
+    tax: DocumentTax | None = Field(
+        description="Its taxes by rate, with notes and VAT ids, as they were when it was made; null"
+        " if the shop had no tax settings."
+    )
     drafted_at: Timestamp | None = Field(description="Since when it waited to be finalized.")
     due_at: Timestamp | None
     finalized_at: Timestamp | None
@@ -148,12 +155,17 @@ def _fields(row: Row[Any], subscription_ids: Sequence[UUID]) -> dict[str, Any]:
         "credited_minor": row.credited_minor,
         "credit_applied_minor": row.credit_applied_minor,
         "paid_minor": row.paid_minor,
+        "tax": _tax(row.tax),
         "drafted_at": row.drafted_at,
         "due_at": row.due_at,
         "finalized_at": row.finalized_at,
         "closed_at": row.closed_at,
         "close_reason": row.close_reason,
     }
+
+
+def _tax(text: str | None) -> DocumentTax | None:
+    return None if text is None else DocumentTax.model_validate(msgspec.json.decode(text))
 
 
 class InvoiceLine(Strict):
@@ -238,6 +250,7 @@ class Explanation(Strict):
                     "number": "INV-000001",
                     "currency": "EUR",
                     **_AMOUNTS,
+                    "tax": DOCUMENT_TAX,
                     "lines": [{**_LINE, "derivation": _DERIVATION}],
                     "inputs": {"engine": 3, "timezone": "Europe/Berlin"},
                     "content_hash": "9f86d081884c7d659a2feaa0c55ad015"
@@ -256,6 +269,7 @@ class Explanation(Strict):
     tax_included_minor: int
     total_minor: int
     credited_minor: int
+    tax: DocumentTax | None
     lines: list[ExplainedLine]
     inputs: dict[str, Any] = Field(
         description="What the computation took from outside: engine, time zone data, plan"
@@ -279,6 +293,7 @@ class Explanation(Strict):
             tax_included_minor=row.tax_included_minor,
             credited_minor=row.credited_minor,
             total_minor=row.total_minor,
+            tax=_tax(row.tax),
             lines=[
                 ExplainedLine(**_line_fields(each.row), derivation=dict(each.derivation))
                 for each in explained.lines

@@ -18,10 +18,16 @@ LAST = UUID(int=(1 << 128) - 1)
 
 _COLUMNS = (
     "a.tenant_id, a.id, a.external_id, a.name, a.email, a.currency, a.timezone, a.locale,"
-    " a.country, a.net_days, a.consolidate, a.last_occurred_at, a.created_at, a.deleted_at"
+    " a.country, a.net_days, a.consolidate, a.region, a.tax_id, a.tax_id_check,"
+    " a.tax_id_checked_at, a.tax_exempt_reason, a.tax_rate_ids,"
+    " a.last_occurred_at, a.created_at, a.deleted_at"
 )
 _WANTED = "unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, id)"
 
+_TAXES = (
+    *("region", "tax_id", "tax_id_check", "tax_id_checked_at"),
+    *("tax_exempt_reason", "tax_rate_ids"),
+)
 _INSERT = Insert(
     tables.accounts,
     [
@@ -35,6 +41,7 @@ _INSERT = Insert(
         "timezone",
         "locale",
         "country",
+        *_TAXES,
         "last_occurred_at",
         "created_at",
     ],
@@ -43,7 +50,10 @@ _INSERT = Insert(
 _UPDATE = Update(
     tables.accounts,
     keys=["tenant_id", "id"],
-    sets=["name", "email", "email_normalized", "currency", "timezone", "locale", "country"],
+    sets=[
+        *("name", "email", "email_normalized", "currency", "timezone", "locale", "country"),
+        *_TAXES,
+    ],
 )
 _DELETE = Update(tables.accounts, keys=["tenant_id", "id"], sets=["deleted_at"])
 _TERMS = Update(tables.accounts, keys=["tenant_id", "id"], sets=["net_days", "consolidate"])
@@ -83,13 +93,14 @@ _EVER_BILLED = sql(
 
 async def insert_accounts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> int:
     """Insert accounts; one whose external id is taken in its tenant is left out. Tells how many
-    were written."""
+    were written. ``tax_rate_ids`` is JSON text of a list."""
     ordered = sorted(rows, key=lambda each: (each["tenant_id"].bytes, each["external_id"]))
     return await _INSERT(tx, ordered)
 
 
 async def update_accounts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace the contacts and settings of accounts that are locked."""
+    """Replace the contacts and settings of accounts that are locked; ``tax_rate_ids`` is JSON text
+    of a list."""
     await _UPDATE(tx, rows)
 
 

@@ -25,10 +25,12 @@ _INSERT_PRICES = Insert(tables.prices, [column.name for column in tables.prices.
 _INSERT_DISCOUNTS = Insert(
     tables.discounts, [column.name for column in tables.discounts.c], conflict=_NEW_CODE
 )
-_UPDATE_PRODUCTS = Update(tables.products, keys=["tenant_id", "id"], sets=["name", "resources"])
+_UPDATE_PRODUCTS = Update(
+    tables.products, keys=["tenant_id", "id"], sets=["name", "resources", "tax_category"]
+)
 _UPDATE_PLANS = Update(tables.plans, keys=["tenant_id", "id"], sets=["latest_version"])
 
-_PRODUCT = "p.tenant_id, p.id, p.code, p.name, p.resources, p.created_at"
+_PRODUCT = "p.tenant_id, p.id, p.code, p.name, p.resources, p.tax_category, p.created_at"
 _PRODUCTS = sql(f"SELECT {_PRODUCT} FROM billing.products p JOIN {_WANTED} USING (tenant_id, id)")
 _LOCK_PRODUCTS = sql(
     f"SELECT {_PRODUCT} FROM billing.products p JOIN {_WANTED} USING (tenant_id, id)"
@@ -123,7 +125,7 @@ async def insert_versions(
 
 
 async def update_products(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace name and resources (JSON text) of locked products."""
+    """Replace name, resources (JSON text) and tax category of locked products."""
     await _UPDATE_PRODUCTS(tx, rows)
 
 

@@ -36,7 +36,7 @@ _NUMBERS = sql(
 )
 _INSERT_INVOICES = Insert(
     tables.invoices,
-    [column.name for column in tables.invoices.c if column.name not in {"close_reason"}],
+    [column.name for column in tables.invoices.c if column.name not in {"close_reason", "tax"}],
 )
 _CHANGE_DRAFTS = Update(
     tables.invoices,

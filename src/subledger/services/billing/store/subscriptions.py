@@ -28,16 +28,16 @@ REMINDER = "reminder"
 
 _WANTED = "unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, id)"
 
+_ACCOUNT = (
+    "a.tenant_id, a.id, a.currency, a.timezone, a.locale, a.last_occurred_at,"
+    " a.next_subscription_number, a.net_days, a.consolidate, a.deleted_at, a.country,"
+    " a.region, a.tax_id, a.tax_exempt_reason, a.tax_rate_ids"
+)
 _LOCK_ACCOUNTS = sql(
-    f"SELECT a.tenant_id, a.id, a.currency, a.timezone, a.locale, a.last_occurred_at,"
-    " a.next_subscription_number, a.net_days, a.consolidate, a.deleted_at"
-    f" {by_keys('billing.accounts a', tenant_id='tenants', id='ids')} FOR NO KEY UPDATE OF a"
+    f"SELECT {_ACCOUNT} {by_keys('billing.accounts a', tenant_id='tenants', id='ids')}"
+    " FOR NO KEY UPDATE OF a"
 )
-_ACCOUNTS = sql(
-    f"SELECT a.tenant_id, a.id, a.currency, a.timezone, a.locale, a.last_occurred_at,"
-    " a.next_subscription_number, a.net_days, a.consolidate, a.deleted_at"
-    f" {by_keys('billing.accounts a', tenant_id='tenants', id='ids')}"
-)
+_ACCOUNTS = sql(f"SELECT {_ACCOUNT} {by_keys('billing.accounts a', tenant_id='tenants', id='ids')}")
 _COLUMNS = (
     "s.tenant_id, s.id, s.payer_id, s.beneficiary_id, s.number, s.plan_version_id, s.currency,"
     " s.quantity, s.status, s.anchor_at, s.timezone, s.started_at, s.current_period_start_at,"

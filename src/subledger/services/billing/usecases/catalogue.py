@@ -5,7 +5,7 @@ Facts of the catalogue belong to no account: their subject is the tenant.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -23,7 +23,7 @@ from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.billing import problems
-from subledger.services.billing.store import catalogue
+from subledger.services.billing.store import catalogue, taxes
 from subledger.services.billing.terms import cycle_of
 
 DAY_S = 86_400
@@ -31,7 +31,8 @@ DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class NewPrice:
-    """One price of a version: its code is unique within a currency."""
+    """One price of a version: its code is unique within a currency. ``tax_inclusive``: taxes are in
+    it already."""
 
     code: str
     currency: str
@@ -88,6 +89,7 @@ async def create_product(
     code: str,
     name: str,
     resources: Sequence[str],
+    tax_category: str = "",
     cause: UUID | None,
 ) -> None:
     """A product and what it gives access to. Raises code_taken."""
@@ -96,13 +98,13 @@ async def create_product(
         "id": product_id,
         "code": code,
         "name": name,
-        "tax_category": None,
         "resources": msgspec.json.encode(list(resources)).decode(),
+        "tax_category": tax_category or None,
         "created_at": await tx.now(tenant_id),
     }
     _refuse_taken(await catalogue.insert_products(tx, [row]), "product")
     data = _product_data(product_id, code, resources)
-    await _tell(tx, events.PRODUCT_CREATED, tenant_id, data, cause)
+    await tell(tx, events.PRODUCT_CREATED, tenant_id, data, cause)
 
 
 async def change_product(
@@ -112,18 +114,24 @@ async def change_product(
     product_id: UUID,
     name: str | None,
     resources: Sequence[str] | None,
+    tax_category: str | None = None,
     cause: UUID | None,
 ) -> None:
-    """Replace a product's name or resources; None leaves it. Whoever holds the product gains and
-    loses access at once. Raises not_found."""
+    """Replace a product's name, resources or tax category; None leaves it. Whoever holds the
+    product gains and loses access at once; invoices from now on go by the new category. Raises
+    not_found."""
     key = (tenant_id, product_id)
     found = await catalogue.lock_products(tx, [key])
     if key not in found:
         raise Problem("not_found", detail="There is no such product.")
     row = found[key]
     wanted = list(row.resources if resources is None else resources)
-    if (name is None or name == row.name) and wanted == list(row.resources):
+    category = row.tax_category if tax_category is None else tax_category or None
+    same_name = name is None or name == row.name
+    if same_name and wanted == list(row.resources) and category == row.tax_category:
         return
+    if category != row.tax_category:
+        await taxes.put_editions(tx, [tenant_id])
     await catalogue.update_products(
         tx,
         [
@@ -132,11 +140,12 @@ async def change_product(
                 "id": product_id,
                 "name": row.name if name is None else name,
                 "resources": msgspec.json.encode(wanted).decode(),
+                "tax_category": category,
             }
         ],
     )
     data = _product_data(product_id, row.code, wanted)
-    await _tell(tx, events.PRODUCT_UPDATED, tenant_id, data, cause)
+    await tell(tx, events.PRODUCT_UPDATED, tenant_id, data, cause)
 
 
 async def create_plan(tx: Tx, plan: NewPlan, *, cause: UUID | None) -> None:
@@ -162,7 +171,7 @@ async def create_plan(tx: Tx, plan: NewPlan, *, cause: UUID | None) -> None:
         tx, plan.tenant_id, plan.plan_id, 1, plan.grace_days, plan.trial, plan.prices
     )
     data = _plan_data(plan.plan_id, plan.code, plan.product_id, version_id, 1)
-    await _tell(tx, events.PLAN_CREATED, plan.tenant_id, data, cause)
+    await tell(tx, events.PLAN_CREATED, plan.tenant_id, data, cause)
 
 
 async def add_version(
@@ -204,7 +213,7 @@ async def add_version(
         tx, [{"tenant_id": tenant_id, "id": plan_id, "latest_version": number}]
     )
     data = _plan_data(plan_id, row.code, row.product_id, version_id, number)
-    await _tell(tx, events.PLAN_VERSIONED, tenant_id, data, cause)
+    await tell(tx, events.PLAN_VERSIONED, tenant_id, data, cause)
 
 
 async def create_discount(tx: Tx, new: NewDiscount, *, cause: UUID | None) -> None:
@@ -235,7 +244,7 @@ async def create_discount(tx: Tx, new: NewDiscount, *, cause: UUID | None) -> No
     }
     _refuse_taken(await catalogue.insert_discounts(tx, [row]), "discount")
     data = {"discount_id": ids.text("disc", new.discount_id)}
-    await _tell(tx, events.DISCOUNT_CREATED, new.tenant_id, data, cause)
+    await tell(tx, events.DISCOUNT_CREATED, new.tenant_id, data, cause)
 
 
 def check_prices(prices: Sequence[NewPrice]) -> None:
@@ -337,9 +346,10 @@ def _plan_data(
     }
 
 
-async def _tell(
-    tx: Tx, type_: str, tenant_id: UUID, data: dict[str, Any], cause: UUID | None
+async def tell(
+    tx: Tx, type_: str, tenant_id: UUID, data: Mapping[str, Any], cause: UUID | None
 ) -> None:
+    """Emit a fact that belongs to no account."""
     tx.emit(
         [
             Event(

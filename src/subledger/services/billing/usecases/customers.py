@@ -17,12 +17,14 @@ from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.billing import problems
 from subledger.services.billing.store import accounts, subscriptions
+from subledger.services.billing.usecases import customer_taxes
 from subledger.services.billing.usecases.end import LIVE
 
 
 @dataclass(frozen=True, slots=True)
 class NewCustomer:
-    """``external_id`` None takes the public form of our own id; ``country`` may be empty."""
+    """``external_id`` None takes the public form of our own id. ``country``, ``region``, ``tax_id``
+    and ``tax_exempt_reason`` may be empty; ``tax_rate_ids`` are rates agreed with the customer."""
 
     tenant_id: UUID
     customer_id: UUID
@@ -33,6 +35,10 @@ class NewCustomer:
     timezone: str
     locale: str
     country: str
+    region: str = ""
+    tax_id: str = ""
+    tax_exempt_reason: str = ""
+    tax_rate_ids: tuple[UUID, ...] = ()
 
 
 def normalized(email: str) -> str:
@@ -41,10 +47,12 @@ def normalized(email: str) -> str:
 
 
 async def create_customers(tx: Tx, given: Sequence[NewCustomer], *, cause: UUID | None) -> None:
-    """Open accounts. Raises external_id_taken, and then nothing is created."""
+    """Open accounts. Raises external_id_taken, tax_id_invalid, unknown_reference (a tax rate), and
+    then nothing is created."""
     clocks = await tx.clocks({each.tenant_id for each in given})
-    rows: list[dict[str, Any]] = [
-        {
+    rows: list[dict[str, Any]] = []
+    for each in given:
+        row = {
             "tenant_id": each.tenant_id,
             "id": each.customer_id,
             "external_id": each.external_id or ids.text("cus", each.customer_id),
@@ -55,11 +63,19 @@ async def create_customers(tx: Tx, given: Sequence[NewCustomer], *, cause: UUID 
             "timezone": each.timezone,
             "locale": each.locale,
             "country": each.country,
+            "region": each.region,
+            "tax_id": each.tax_id,
+            "tax_id_check": "",
+            "tax_id_checked_at": None,
+            "tax_exempt_reason": each.tax_exempt_reason,
+            "tax_rate_ids": list(each.tax_rate_ids),
             "last_occurred_at": clocks[each.tenant_id],
             "created_at": clocks[each.tenant_id],
         }
-        for each in given
-    ]
+        said = {name: row[name] for name in customer_taxes.FIELDS if row[name]}
+        row |= await customer_taxes.checked(tx, row, said, at=clocks[each.tenant_id])
+        row["tax_rate_ids"] = customer_taxes.rates_text(each.tax_rate_ids)
+        rows.append(row)
     if await accounts.insert_accounts(tx, rows) != len(rows):
         raise Problem(
             problems.EXTERNAL_ID_TAKEN,
@@ -77,13 +93,15 @@ async def change_customer(
     changes: Mapping[str, Any],
     cause: UUID | None,
 ) -> None:
-    """Replace fields of a customer (name, email, locale, timezone, country, currency).
+    """Replace fields of a customer (name, email, locale, timezone, country, currency, taxes).
 
     In a new time zone running periods keep their ends; from the next boundary on the customer's
-    subscriptions are counted in it (``renew.py``). Raises not_found, and currency_in_use once
-    anything was billed. Changing nothing tells nobody.
+    subscriptions are counted in it (``renew.py``). What is known for taxes decides on the next
+    invoice; those that were made stay. Raises not_found, currency_in_use once anything was billed,
+    tax_id_invalid, unknown_reference. Changing nothing tells nobody.
     """
     row, at = await _lock(tx, tenant_id, customer_id)
+    changes = await _checked(tx, row, changes, at)
     changed = {name: value for name, value in changes.items() if getattr(row, name) != value}
     key = (tenant_id, customer_id)
     if "currency" in changed and await accounts.ever_billed(tx, [key]):
@@ -95,10 +113,23 @@ async def change_customer(
     if not changed:
         return
     values = row._asdict() | changed
+    values["tax_rate_ids"] = customer_taxes.rates_text(values["tax_rate_ids"])
     await accounts.update_accounts(
         tx, [{**values, "email_normalized": normalized(values["email"])}]
     )
     tx.emit([_event(events.CUSTOMER_UPDATED, values, at, cause)])
+
+
+async def _checked(
+    tx: Tx, row: Row[Any], changes: Mapping[str, Any], at: datetime
+) -> dict[str, Any]:
+    """The changes with what the check of the tax fields makes of them. An id that is given again
+    was checked already."""
+    said = {name: value for name, value in changes.items() if getattr(row, name) != value}
+    found = await customer_taxes.checked(tx, row._asdict() | said, said, at=at)
+    if found.get("tax_id", "") == row.tax_id:
+        found = {name: getattr(row, name) for name in found}
+    return {**changes, **found}
 
 
 async def delete_customer(

@@ -37,6 +37,8 @@ class Explained:
     lines: Sequence[ExplainedLine]
     discount_names: Mapping[str, str]
     """Names of the discounts that took something off, by the id in the derivation."""
+    tax: Mapping[str, Any] | None = None
+    """The taxes by rate, with notes and VAT ids (``tax_data.summary``); None without any."""
 
 
 async def explain(tx: Tx, *, tenant_id: UUID, invoice_id: UUID) -> Explained:
@@ -64,4 +66,5 @@ async def explain(tx: Tx, *, tenant_id: UUID, invoice_id: UUID) -> Explained:
         content_hash=source.content_hash,
         lines=lines,
         discount_names={str(row.id): row.name for row in named.values()},
+        tax=None if invoice.tax is None else msgspec.json.decode(invoice.tax),
     )
