@@ -132,3 +132,16 @@ WORK_ITEM_CLOSED = declare(
     title="The work item is closed already",
     fix="Read the work item to see who closed it and why.",
 )
+PLAN_MIGRATION_OPEN = declare(
+    "plan_migration_open",
+    status=409,
+    title="The plan is being migrated already",
+    fix="Wait until the migration named in the detail is finished, or cancel it.",
+)
+PLAN_MIGRATION_STATUS = declare(
+    "plan_migration_status",
+    status=409,
+    title="The migration's status does not allow this",
+    fix="Read the migration: one that runs can be paused or canceled, one that is paused resumed or"
+    " canceled.",
+)

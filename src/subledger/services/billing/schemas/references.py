@@ -19,8 +19,10 @@ if TYPE_CHECKING:  # a type checker wants the name of a type where pydantic want
     InvoiceId = UUID
     PaymentMethodId = UUID
     WorkItemId = UUID
+    PlanMigrationId = UUID
 else:
     CustomerId, ProductId, PlanId = IdOf("cus"), IdOf("prod"), IdOf("plan")
     PlanVersionId, PriceId, DiscountId = IdOf("plv"), IdOf("price"), IdOf("disc")
     SubscriptionId, InvoiceId = IdOf("sub"), IdOf("inv")
     PaymentMethodId, WorkItemId = IdOf("pm"), IdOf("wrk")
+    PlanMigrationId = IdOf("mig")

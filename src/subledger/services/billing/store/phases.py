@@ -48,10 +48,11 @@ _SCHEDULE = Insert(
     [column.name for column in tables.scheduled_changes.c],
     conflict="(tenant_id, subscription_id) DO UPDATE SET effective_at = excluded.effective_at,"
     " plan_id = excluded.plan_id, quantity = excluded.quantity, settle = excluded.settle,"
-    " recorded_at = excluded.recorded_at",
+    " recorded_at = excluded.recorded_at, plan_version_id = excluded.plan_version_id",
 )
 _SCHEDULED = sql(
-    "SELECT c.tenant_id, c.subscription_id, c.effective_at, c.plan_id, c.quantity, c.settle"
+    "SELECT c.tenant_id, c.subscription_id, c.effective_at, c.plan_id, c.quantity, c.settle,"
+    " c.plan_version_id"
     f" {by_keys('billing.scheduled_changes c', tenant_id='tenants', subscription_id='ids')}"
 )
 _UNSCHEDULE = sql(
