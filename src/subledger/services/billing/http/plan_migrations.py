@@ -113,7 +113,7 @@ def _add_preview(routes: APIRouter, database: Database, memory: TermsMemory) -> 
             )
         },
     )
-    async def preview_change(
+    async def preview_plan_change(
         plan_id: PlanId, body: PlanChangeNew, caller: CallerRead, query: PageQuery
     ) -> PlanChangePreview:
         asked = Asked(

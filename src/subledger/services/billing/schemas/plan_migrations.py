@@ -177,12 +177,14 @@ class ForeseenChange(Strict):
     effective_at: Timestamp | None
     restarts_period: bool = Field(description="The interval differs: a new period begins.")
     before_minor: int | None = Field(
-        description="The next whole period as it is, before tax, after its discounts."
+        description="What the next period costs as it is, before tax, after its discounts, without"
+        " usage. Where prices have several intervals: all of them once round (a year, with yearly"
+        " prices beside monthly ones), as `before_interval` says."
     )
     before_interval: Interval | None
     after_minor: int | None
     after_interval: Interval | None
-    difference_minor: int | None = Field(description="Per period; null if the interval differs.")
+    difference_minor: int | None = Field(description="Null if the intervals differ.")
     immediate_minor: int = Field(
         description="The lines that the change makes when it is made, with `now`: credit for the"
         " rest of the period and its new charge."

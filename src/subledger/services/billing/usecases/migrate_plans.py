@@ -43,6 +43,7 @@ from subledger.services.billing.usecases.plan_routes import (
     Total,
     change_request,
     find_route,
+    turn_of,
     why_not,
 )
 
@@ -392,7 +393,7 @@ async def totals(
         summary = Summary()
         for each in found.get((row.tenant_id, row.id), ()):
             before, after = (
-                terms[row.tenant_id, version].prices_in(each.currency)[0].interval
+                turn_of(terms[row.tenant_id, version], each.currency)
                 for version in (each.from_version_id, row.to_version_id)
             )
             sums = summary.of(each.currency, before, after)

@@ -1,18 +1,18 @@
 """From which versions of a plan to which version, existing or thought up, and what a subscription
-pays per period on either."""
+pays on either."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import Row
 
 from subledger.core import mrr
-from subledger.core.calendar import Interval
+from subledger.core.calendar import Interval, times_in
+from subledger.core.timeline import Timing
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.billing import problems
@@ -22,7 +22,7 @@ from subledger.services.billing.store.plan_migrations import Leaving
 from subledger.services.billing.terms import PlanTerms, PriceTerms, TermsMemory
 from subledger.services.billing.usecases.catalogue import NewPrice, check_prices
 from subledger.services.billing.usecases.change import ChangeRequest, Settle
-from subledger.services.billing.usecases.renew import next_draft
+from subledger.services.billing.usecases.timelines import timeline
 
 Effective = Literal["now", "period_end"]
 
@@ -104,7 +104,9 @@ async def find_route(tx: Tx, memory: TermsMemory, asked: Asked) -> Route:
     latest = found[tenant, to_plan_id]
     to_version: int | None
     if asked.prices is not None:
-        target = _thought_up(tx, latest, asked.prices)
+        newest_terms = (tenant, latest.plan_version_id)
+        plan = (await memory.load(tx, [newest_terms]))[newest_terms]
+        target = _thought_up(tx, plan, asked.prices)
         to_id, to_version = None, None
     else:
         chosen = await _version(tx, tenant, to_plan_id, asked.to_version, "/to_version")
@@ -138,15 +140,12 @@ def _unknown(pointer: str, detail: str) -> Problem:
     return Problem(problems.UNKNOWN_REFERENCE, pointer=pointer, detail=detail)
 
 
-def _thought_up(tx: Tx, plan: Row[Any], prices: Sequence[NewPrice]) -> PlanTerms:
+def _thought_up(tx: Tx, plan: PlanTerms, prices: Sequence[NewPrice]) -> PlanTerms:
     """The plan's next version as it would be with ``prices``; nothing is saved."""
     check_prices(prices)
-    return PlanTerms(
-        tenant_id=plan.tenant_id,
+    return replace(
+        plan,
         plan_version_id=tx.ids.new(),
-        plan_id=plan.id,
-        product_id=plan.product_id,
-        grace_s=plan.grace_s,
         prices=tuple(
             PriceTerms(
                 price_id=tx.ids.new(),
@@ -154,7 +153,9 @@ def _thought_up(tx: Tx, plan: Row[Any], prices: Sequence[NewPrice]) -> PlanTerms
                 currency=each.currency,
                 model=each.model,
                 interval=each.interval,
-                timing="advance",
+                timing=each.timing,
+                metered=each.metered,
+                tax_inclusive=each.tax_inclusive,
             )
             for each in sorted(prices, key=lambda price: price.code)
         ),
@@ -178,7 +179,8 @@ def why_not(row: Row[Any], *, effective: Effective, has_scheduled: bool) -> tupl
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What a subscription pays per period, before tax, now and then (minor units)."""
+    """What a subscription pays in one turn of its prices, before tax, now and then (minor units):
+    per period, or per year where yearly prices stand beside monthly ones."""
 
     currency: str
     before_minor: int
@@ -188,8 +190,8 @@ class Compared:
 
     @property
     def difference_minor(self) -> int | None:
-        """Per period; None where the periods differ."""
-        return self.after_minor - self.before_minor if self.before == self.after else None
+        """None where the turns are not equally long."""
+        return difference(self.before, self.before_minor, self.after, self.after_minor)
 
     @property
     def direction(self) -> Literal["up", "down", "same"]:
@@ -199,9 +201,27 @@ class Compared:
         return "same" if after == before else "up" if after > before else "down"
 
 
+def difference(
+    before: Interval, before_minor: int, after: Interval, after_minor: int
+) -> int | None:
+    """After less before, if the intervals are the same, in whatever words."""
+    return after_minor - before_minor if times_in(before, after) == 1 else None
+
+
+def turn_of(terms: PlanTerms, currency: str) -> Interval:
+    """After which time all recurring prices of a version have come round. Raises CoreError."""
+    cycle = terms.interval(currency)
+    periods = mrr.turn(
+        times_in(each.interval, cycle) or 1
+        for each in terms.prices_in(currency)
+        if each.timing is not Timing.ONCE
+    )
+    return Interval(cycle.unit, cycle.count * periods)
+
+
 class Amounts:
-    """What subscriptions pay for their next whole period, before tax, after the discounts that
-    hold in it: the renewal's own computation. Those alike are computed once."""
+    """What subscriptions pay from their next period on (``core.mrr.recurring``). Those alike are
+    computed once."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[Any, ...], int] = {}
@@ -215,36 +235,35 @@ class Amounts:
                 problems.PRICE_MISSING, pointer="/to_plan_id",
                 detail=f"The plan has no price in {row.currency}.",
             )  # fmt: skip
-        before, after = (each.prices_in(row.currency)[0].interval for each in (old, new))
         values = row._asdict() | {"cancel_at": None}
         then = values
-        if after != before:
+        if new.interval(row.currency) != old.interval(row.currency):
             # A new cycle begins where the present period ends.
             then = values | {"anchor_at": row.current_period_end_at, "period_number": -1}
         return Compared(
             currency=row.currency,
             before_minor=self._amount(values, old, attached),
-            before=before,
+            before=turn_of(old, row.currency),
             after_minor=self._amount(then, new, attached),
-            after=after,
+            after=turn_of(new, row.currency),
         )
 
     def _amount(
         self, values: Mapping[str, Any], terms: PlanTerms, attached: Sequence[Row[Any]]
     ) -> int:
-        quantity: Decimal = values["quantity"]
+        # Whole periods cost the same whenever they are; discounts have a time.
+        when = (values["anchor_at"], values["timezone"], values["period_number"])
         key = (
             terms.plan_version_id,
             values["currency"],
-            quantity,
-            values["period_number"],
-            tuple((each.id, each.used_periods) for each in attached),
-        )
+            values["quantity"],
+            tuple((each.id, each.used_periods, each.taken_minor, each.first_at, *when)
+                  for each in attached),
+        )  # fmt: skip
         if key not in self._known:
-            draft = next_draft(
-                values, terms, attached, None, horizon_at=values["current_period_end_at"]
-            )
-            self._known[key] = draft.subtotal_minor - draft.discount_minor
+            known = timeline(values, terms, attached, sets_up=False)
+            following = values["period_number"] + 1
+            self._known[key] = mrr.recurring(known, first_period=following)
         return self._known[key]
 
 
@@ -313,7 +332,8 @@ def _total(currency: str, groups: Iterable[tuple[Interval, Interval, Sums]]) -> 
         down=sum(each.down for each in sums),
         same=sum(each.same for each in sums),
         difference_minor=sum(
-            each.after_minor - each.before_minor for before, after, each in given if before == after
+            difference(before, each.before_minor, after, each.after_minor) or 0
+            for before, after, each in given
         ),
         mrr_before_minor=mrr.total((each.before_minor, before) for before, _, each in given),
         mrr_after_minor=mrr.total((each.after_minor, after) for _, after, each in given),
