@@ -49,7 +49,7 @@ def build(*, database: Database, checkouts: Checkouts) -> Service:
         consumers=[Consumer(database, consumers.group(memory))],
         steps=[
             Step("billing.roll_up", jobs.roll_up, limit=100, pause_s=300),
-            Step("billing.migrate_plans", jobs.migrate_plans, limit=migrate_plans.BATCH),
+            Step("billing.migrate_plans", jobs.migrate_plans, limit=migrate_plans.BATCH, pause_s=1),
         ],
         due="billing",
         quiet=QUIET,
