@@ -7,6 +7,7 @@ then run again from the start by another process until it ends.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from subledger.hosts.assembly import Assembly, Options, assemble
 from subledger.hosts.invariants import violations
 from subledger.hosts.loops import Loops
 from subledger.platform import crashpoints, migrate
+from subledger.services.billing.usecases import migrate_plans
 
 START = datetime(2026, 1, 31, 10, tzinfo=UTC)
 LEASE_S = 1.0
@@ -120,6 +122,7 @@ async def _story(client: Client, assembly: Assembly) -> None:
         customers[name] = made["id"]
     await _with_cards(client, plan["id"], customers)
     await _with_pages(client, plan["id"], customers)
+    await _migrate(client, plan["id"])
     credentials = assembly.sandbox.credentials(await _tenant_id(tenant["id"]))
     await client.sandbox.post(
         "/sandbox/v1/faults", json={"mode": "charge_no_reply", "remaining": 1},
@@ -131,6 +134,42 @@ async def _story(client: Client, assembly: Assembly) -> None:
     await client.until(f"/v1/clock-moves/{move['id']}", "status", "done")
     for path in ("/v1/invoices", "/v1/payments", "/v1/payment-methods", "/v1/events"):
         await client.get(path, limit=50)
+
+
+async def _migrate(client: Client, plan: str) -> None:
+    """Everybody moves to a dearer version; a few at a time, so that it can be cut off half-way."""
+    migrate_plans.BATCH = 2
+    price = {"code": "base", "currency": "EUR", "model": "flat", "amount_minor": 1099,
+             "interval": {"unit": "month", "count": 1}}  # fmt: skip
+    await client.post("version", f"/v1/plans/{plan}/versions", {"prices": [price]})
+    body = {"plan_id": plan, "to_version": 2, "at": "now", "settle": "next_invoice"}
+    started = await client.post("migrate", "/v1/plan-migrations", body)
+    await client.until(f"/v1/plan-migrations/{started['id']}", "status", "finished")
+
+
+async def _migrated_wrong(client: Client) -> list[str]:
+    """Who was moved has one change more and is on the new version; nobody was left over."""
+    [migration] = (await client.get("/v1/plan-migrations"))["data"]
+    found = await client.get(f"/v1/plan-migrations/{migration['id']}/results", limit=100)
+    outcomes = Counter(row["outcome"] for row in found["data"])
+    told = {each: n for each, n in migration["progress"].items() if n and each in outcomes}
+    wrong = [] if told == dict(outcomes) else [f"migration tells {told}, has {outcomes}"]
+    changes = Counter[str]()
+    cursor: dict[str, str] = {}
+    while True:
+        page = await client.get("/v1/events", limit=100, **cursor)
+        for event in page["data"]:
+            if event["type"] == "subscription.changed" and "plan_version_id" in event["data"].get(
+                "changed", ()
+            ):
+                changes[event["data"]["subscription_id"]] += 1
+        if not page["has_more"]:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    moved = {row["subscription_id"] for row in found["data"] if row["outcome"] == "changed"}
+    if len(moved) < 4 or changes != Counter(moved):
+        wrong.append(f"moved {sorted(moved)}, changed {dict(changes)}")
+    return wrong
 
 
 async def _tenant_id(text: str) -> Any:
@@ -269,6 +308,7 @@ async def _verdict(client: Client, assembly: Assembly) -> list[str]:
     invoices = (await client.get("/v1/invoices", limit=100))["data"]
     paid = sum(row["total_minor"] for row in invoices if row["status"] == "paid")
     # card, trouble, lost renewed once; page renewed once; leaves and late: see the story.
+    wrong += await _migrated_wrong(client)
     if captured != paid:
         wrong.append(f"captured {captured}, invoices paid {paid}: charged for nothing")
     return wrong

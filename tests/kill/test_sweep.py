@@ -28,6 +28,12 @@ def test_five_points():
     assert_good(sweep.sweep(FIVE, [1], jobs=2))
 
 
+def test_a_plan_migration_cut_off_between_and_in_batches():
+    """Three batches of two and the end: nobody is moved twice, nobody is left over."""
+    points = ["billing.migrate_plans.before_commit", "billing.migrate_plans.after_commit"]
+    assert_good(sweep.sweep(points, [2], jobs=2))
+
+
 def subledgers_points() -> list[str]:
     """As a process of its own sees them: other test modules have crash points too."""
     code = "from tests.kill import sweep; print(*sweep.points())"

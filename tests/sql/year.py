@@ -51,6 +51,7 @@ async def live(shop: Shop, word: str, *, month: int) -> None:
     await _overpay(shop, good[0])
     await _look(shop, good)
     await _tax(shop, word, good[0])
+    await _migrate(shop, word)
     await shop.pump.quiet()
 
 
@@ -199,6 +200,28 @@ async def _catalogue(shop: Shop, word: str, plan: str) -> None:
     policy = {"delays_s": [86400, 259200], "final_action": "cancel", "hard_decline_stops": True}
     assert (await shop.raw("PUT", "/v1/dunning-policy", json=policy)).status_code == 200
     await shop.get("/v1/dunning-policy")
+
+
+async def _migrate(shop: Shop, word: str) -> None:
+    """A plan's subscriptions are moved: seen before, paused, resumed, done, and half canceled."""
+    plan = await shop.plan(f"{word}-migrating", amounts={"EUR": 500})
+    for n in range(3):
+        await _buyer(shop, f"{word}-moves-{n}", plan)
+    for amount in (600, 700):
+        price = {"code": "base", "currency": "EUR", "model": "flat", "amount_minor": amount,
+                 "interval": {"unit": "month", "count": 1}}  # fmt: skip
+        await shop.post(f"/v1/plans/{plan}/preview-change", {"prices": [price]}, expect=200)
+        await shop.post(f"/v1/plans/{plan}/versions", {"prices": [price]})
+        asked = {"plan_id": plan, "from_version": 1} if amount == 600 else {"plan_id": plan}
+        begun = await shop.api.post("/v1/plan-migrations", json={**asked, "at": "now"})
+        path = f"/v1/plan-migrations/{begun.json()['id']}"
+        await shop.post(f"{path}/pause", expect=200)
+        await shop.post(f"{path}/resume" if amount == 600 else f"{path}/cancel", expect=200)
+        await shop.pump.quiet()
+        await shop.get(path)
+        await shop.get(f"{path}/results", limit=2)
+        await shop.get(f"{path}/results", outcome="changed")
+    await shop.get("/v1/plan-migrations", limit=1)
 
 
 async def _pages(shop: Shop, word: str, plan: str) -> None:

@@ -13,7 +13,9 @@ from tests.stories.shop import START, Shop, open_shop
 
 _EMIT = story("tests.walk_overpaid")
 _ID = re.compile(r"[a-z]{2,5}_[0-7][0-9a-hjkmnp-tv-z]{25}")
-NEVER_DELETED = {"prod", "plan", "disc", "sub", "inv", "pay", "mov", "wrk", "txr", "tru"}
+NEVER_DELETED = {
+    "prod", "plan", "disc", "sub", "inv", "pay", "mov", "wrk", "txr", "tru", "mig",
+}  # fmt: skip
 """Kinds that the API cannot delete. A revoked key stays readable, as the document says."""
 
 
@@ -37,6 +39,7 @@ async def furnish(assembly: Assembly, word: str) -> House:
     await _sell(house)
     await _overpay(house)
     await _tax(house)
+    await _migrate(house)
     await shop.pump.quiet()
     await _delete(house)
     house.texts = {
@@ -123,6 +126,16 @@ async def _tax(house: House) -> None:
     assert changed.status_code == 200, changed.text
 
 
+async def _migrate(house: House) -> None:
+    """The plan gets a second version, and its subscription is to move to it."""
+    shop, word, plan = house.shop, house.word, house.ids["plan"]
+    price = {"code": f"{word}-price", "currency": "EUR", "model": "flat", "amount_minor": 1099,
+             "interval": {"unit": "month", "count": 1}}  # fmt: skip
+    await shop.post(f"/v1/plans/{plan}/versions", {"prices": [price]})
+    started = await shop.post("/v1/plan-migrations", {"plan_id": plan, "note": f"{word} note"})
+    house.ids["mig"] = started["id"]
+
+
 async def _delete(house: House) -> None:
     shop = house.shop
     gone = await _customer(house, f"{house.word}-gone")
@@ -140,8 +153,8 @@ async def _remember(house: House) -> None:
     for path in (
         "/v1/tenant", "/v1/api-keys", "/v1/clock-moves", "/v1/customers", "/v1/products",
         "/v1/plans", "/v1/discounts", "/v1/subscriptions", "/v1/invoices", "/v1/work-items",
-        "/v1/payment-methods", "/v1/payments", "/v1/events?limit=100", "/v1/tax-rates",
-        "/v1/tax-rules",
+        "/v1/payment-methods", "/v1/payments", "/v1/plan-migrations", "/v1/events?limit=100",
+        "/v1/tax-rates", "/v1/tax-rules",
     ):  # fmt: skip
         found |= set(_ID.findall((await shop.raw("GET", path)).text))
     found |= {*house.ids.values(), *house.deleted.values(), ids.text("ten", shop.tenant_id)}

@@ -30,7 +30,7 @@ NOT_IN_THE_DOCUMENT = {
     "/webhooks/{provider}/{token}", "/sandbox",
 }  # fmt: skip
 """Served without a key: pages about no tenant, and addresses with a secret of their own."""
-NO_IDS = {"limit", "cursor", "status", "from", "to", "format", "locale"}
+NO_IDS = {"limit", "cursor", "status", "outcome", "from", "to", "format", "locale"}
 _DELETE = story("tests.walk_delete_tenant")
 _FOREIGN, _DELETED = "foreign", "deleted"
 
@@ -55,6 +55,8 @@ BODIES: dict[tuple[str, str], Any] = {
         "code": "walk", "name": "Walk", "product_id": "{prod}", "prices": [_PRICE],
     },
     ("post", "/v1/plans/{plan_id}/versions"): {"prices": [_PRICE]},
+    ("post", "/v1/plans/{plan_id}/preview-change"): {"to_plan_id": "{plan}", "prices": [_PRICE]},
+    ("post", "/v1/plan-migrations"): {"plan_id": "{plan}", "to_plan_id": "{plan}"},
     ("post", "/v1/discounts"): {
         "code": "walk", "name": "Walk", "percent": "5", "duration": "once",
     },
@@ -110,12 +112,16 @@ BARE = {
         "/v1/customers/{customer_id}/invoice-terms", "/v1/tax-settings",
         "/v1/tax-rates", "/v1/tax-rates/{tax_rate_id}", "/v1/tax-rules",
         "/v1/tax-rules/{tax_rule_id}",
+        "/v1/plan-migrations", "/v1/plan-migrations/{migration_id}",
+        "/v1/plan-migrations/{migration_id}/results",
     },
     "post": {
         "/v1/subscriptions/{subscription_id}/undo-cancel",
         "/v1/subscriptions/{subscription_id}/undo-change",
         "/v1/invoices/{invoice_id}/finalize",
         "/v1/payment-methods/{method_id}/default", "/v1/payments/{payment_id}/cancel",
+        "/v1/plan-migrations/{migration_id}/pause", "/v1/plan-migrations/{migration_id}/resume",
+        "/v1/plan-migrations/{migration_id}/cancel",
     },
     "delete": {
         "/v1/api-keys/{api_key_id}", "/v1/customers/{customer_id}",

@@ -87,6 +87,14 @@ RESERVATION: Final = _machine(
     ("held", "released", "released"),
 )
 
+PLAN_MIGRATION: Final = _machine(
+    ("running", "paused", "paused"),
+    ("paused", "resumed", "running"),
+    ("running", "canceled", "canceled"),
+    ("paused", "canceled", "canceled"),
+    ("running", "finished", "finished"),
+)
+
 MACHINES: Final[Mapping[str, Machine]] = MappingProxyType(
     {
         "subscription": SUBSCRIPTION,
@@ -94,6 +102,7 @@ MACHINES: Final[Mapping[str, Machine]] = MappingProxyType(
         "payment": PAYMENT,
         "attempt": ATTEMPT,
         "reservation": RESERVATION,
+        "plan_migration": PLAN_MIGRATION,
     }
 )
 

@@ -247,6 +247,19 @@ class Tx:
         await self._connection.execute(_SET_TENANTS, {"tenants": listed})
 
     @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """What is done inside stays undone, facts included, if the block raises; the transaction
+        goes on. Locks taken inside are given back then, so take them outside."""
+        assert not self._reader_done, "the reader's role would come back with a rollback"
+        told = len(self.events)
+        try:
+            async with self._connection.begin_nested():
+                yield
+        except BaseException:
+            del self.events[told:]
+            raise
+
+    @asynccontextmanager
     async def reading_as(self, role: str) -> AsyncIterator[None]:
         """Become one of the readers whose policies see all tenants (log, due, tenant finder)."""
         assert role in {LOG_READER, DUE_READER, TENANT_FINDER, CLOCK_MOVER}

@@ -1,8 +1,8 @@
-"""What must always hold in billing's tables: queries that return no row."""
+"""What must always hold in billing's tables, and what keeps a tenant's clock from moving on."""
 
 from __future__ import annotations
 
-from subledger.platform.service import Invariant
+from subledger.platform.service import Invariant, Quiet
 
 INVARIANTS = (
     Invariant(
@@ -169,4 +169,61 @@ INVARIANTS = (
                           WHERE r.tenant_id = a.tenant_id AND r.id = agreed)
         """,
     ),
+    Invariant(
+        "a plan migration's counts are its results",
+        """
+        SELECT m.tenant_id, format('migration %s (%s) counts %s of %s, has %s', m.id, m.status,
+                                   m.changed + m.scheduled + m.skipped + m.failed,
+                                   m.subscriptions_found, r.outcomes) AS detail
+        FROM billing.plan_migrations m
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS found,
+                   count(*) FILTER (WHERE outcome = 'pending') AS pending,
+                   ARRAY[count(*) FILTER (WHERE outcome = 'changed'),
+                         count(*) FILTER (WHERE outcome = 'scheduled'),
+                         count(*) FILTER (WHERE outcome = 'skipped'),
+                         count(*) FILTER (WHERE outcome = 'failed')] AS outcomes
+            FROM billing.plan_migration_results r
+            WHERE r.tenant_id = m.tenant_id AND r.migration_id = m.id
+        ) AS r
+        WHERE r.found <> m.subscriptions_found
+           OR r.outcomes <> ARRAY[m.changed, m.scheduled, m.skipped, m.failed]
+           OR (m.status = 'finished' AND (r.pending > 0 OR NOT m.is_listed))
+        """,
+    ),
+    Invariant(
+        "a plan migration's sums are those of its results",
+        """
+        SELECT coalesce(t.tenant_id, r.tenant_id) AS tenant_id,
+               format('migration %s %s: %s', coalesce(t.migration_id, r.migration_id),
+                      coalesce(t.currency, r.currency), to_jsonb(t) || to_jsonb(r)) AS detail
+        FROM billing.plan_migration_totals t
+        FULL JOIN (
+            SELECT tenant_id, migration_id, currency, from_version_id, count(*) AS n,
+                   sum(before_minor) AS before_minor, sum(after_minor) AS after_minor,
+                   sum(immediate_minor) AS immediate_minor
+            FROM billing.plan_migration_results WHERE outcome IN ('changed', 'scheduled')
+            GROUP BY 1, 2, 3, 4
+        ) AS r ON (t.tenant_id, t.migration_id, t.currency, t.from_version_id)
+                = (r.tenant_id, r.migration_id, r.currency, r.from_version_id)
+        WHERE (t.up + t.down + t.same, t.before_minor, t.after_minor, t.immediate_minor)
+            IS DISTINCT FROM (r.n, r.before_minor, r.after_minor, r.immediate_minor)
+        """,
+    ),
 )
+
+QUIET = (
+    Quiet(
+        "billing's migrations",
+        "SELECT 'plan migrations' AS what, count(*) AS count FROM billing.plan_migrations"
+        " WHERE tenant_id = :tenant AND status = 'running' HAVING count(*) > 0",
+    ),
+)
+WAITS = (
+    Quiet(
+        "billing's migrations",
+        "SELECT 'plan migrations paused' AS what, count(*) AS count FROM billing.plan_migrations"
+        " WHERE tenant_id = :tenant AND status = 'paused' HAVING count(*) > 0",
+    ),
+)
+"""A migration that runs holds the clock; one that is paused waits for a person."""

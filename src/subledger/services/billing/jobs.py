@@ -1,4 +1,5 @@
-"""Billing's own steps: announce what is due, roll up the ledger's days."""
+"""Billing's own steps: announce what is due, roll up the ledger's days, move subscriptions to
+another version of their plan."""
 
 from __future__ import annotations
 
@@ -7,10 +8,13 @@ from subledger.contracts.events import Event
 from subledger.platform import ids
 from subledger.platform.db import DUE_READER, Database, story
 from subledger.platform.due import Due
-from subledger.services.billing.store import invoices, postings, subscriptions
+from subledger.services.billing.store import invoices, plan_migrations, postings, subscriptions
+from subledger.services.billing.terms import TermsMemory
+from subledger.services.billing.usecases import migrate_plans
 
 _ANNOUNCE = story("billing.announce_due")
 _ROLL_UP = story("billing.roll_up")
+_MIGRATE = story("billing.migrate_plans")
 
 _COMMANDS = {
     subscriptions.RENEWAL: events.RENEW_REQUIRED,
@@ -28,8 +32,9 @@ _INVOICES = {invoices.FINALIZATION, invoices.DUE}
 class Jobs:
     """Steps on billing's database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, memory: TermsMemory) -> None:
         self._database = database
+        self._memory = memory
 
     async def announce_due(self, limit: int) -> int:
         """Claim due rows and tell what they require, in one transaction; returns how many."""
@@ -68,6 +73,15 @@ class Jobs:
                 await tx.use_tenants(part)
                 done += await postings.roll_up(tx, part)
             return done
+
+    async def migrate_plans(self, limit: int) -> int:
+        """One batch of one running plan migration, the one that waited longest; tells how much was
+        done, 0 only if none runs (or other processes work on all that do)."""
+        async with self._database.transaction(_MIGRATE) as tx:
+            migration = await plan_migrations.claim(tx)
+            if migration is None:
+                return 0
+            return await migrate_plans.work(tx, self._memory, migration, limit)
 
 
 def _named(row: Due) -> dict[str, str]:

@@ -199,3 +199,16 @@ TOO_MANY_TAX_RATES = declare(
     fix="Use the rates that exist; rules for every county of a large country are a tax"
     " provider's work.",
 )
+PLAN_MIGRATION_OPEN = declare(
+    "plan_migration_open",
+    status=409,
+    title="The plan is being migrated already",
+    fix="Wait until the migration named in the detail is finished, or cancel it.",
+)
+PLAN_MIGRATION_STATUS = declare(
+    "plan_migration_status",
+    status=409,
+    title="The migration's status does not allow this",
+    fix="Read the migration: one that runs can be paused or canceled, one that is paused resumed or"
+    " canceled.",
+)

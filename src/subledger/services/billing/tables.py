@@ -183,6 +183,7 @@ scheduled_changes = Table(
     Column("settle", Text, nullable=False),
     Column("recorded_at", _when, nullable=False),
     Column("billing_anchor", JSONB),
+    Column("plan_version_id", Uuid),
 )
 
 subscription_changes = Table(
@@ -436,4 +437,64 @@ tax_rules = Table(
     Column("from_on", Date),
     Column("until_on", Date),
     Column("created_at", _when, nullable=False),
+)
+
+plan_migrations = Table(
+    "plan_migrations",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("plan_id", Uuid, nullable=False),
+    Column("from_version_id", Uuid),
+    Column("up_to_version", Integer, nullable=False),
+    Column("to_plan_id", Uuid, nullable=False),
+    Column("to_version_id", Uuid, nullable=False),
+    Column("effective", Text, nullable=False),
+    Column("settle", Text, nullable=False),
+    Column("note", Text),
+    Column("status", Text, nullable=False),
+    Column("subscriptions_found", BigInteger, nullable=False),
+    Column("last_listed_id", Uuid, nullable=False),
+    Column("is_listed", Boolean, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+    Column("scheduled", BigInteger, nullable=False),
+    Column("skipped", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("cause", Uuid),
+    Column("created_at", _when, nullable=False),
+    Column("ended_at", _when),
+    Column("worked_at", _when, nullable=False),
+)
+
+plan_migration_results = Table(
+    "plan_migration_results",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("migration_id", Uuid, primary_key=True),
+    Column("subscription_id", Uuid, primary_key=True),
+    Column("outcome", Text, nullable=False),
+    Column("reason", Text),
+    Column("detail", Text),
+    Column("from_version_id", Uuid, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("effective_at", _when),
+    Column("before_minor", BigInteger),
+    Column("after_minor", BigInteger),
+    Column("immediate_minor", BigInteger),
+    Column("recorded_at", _when),
+)
+
+plan_migration_totals = Table(
+    "plan_migration_totals",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("migration_id", Uuid, primary_key=True),
+    Column("currency", Text, primary_key=True),
+    Column("from_version_id", Uuid, primary_key=True),
+    Column("up", BigInteger, nullable=False),
+    Column("down", BigInteger, nullable=False),
+    Column("same", BigInteger, nullable=False),
+    Column("before_minor", Numeric(38), nullable=False),
+    Column("after_minor", Numeric(38), nullable=False),
+    Column("immediate_minor", Numeric(38), nullable=False),
 )

@@ -12,10 +12,10 @@ from subledger.platform.eventlog.consumer import Consumer
 from subledger.platform.service import Service, Step
 from subledger.services.billing import consumers
 from subledger.services.billing.http import routers
-from subledger.services.billing.invariants import INVARIANTS
+from subledger.services.billing.invariants import INVARIANTS, QUIET, WAITS
 from subledger.services.billing.jobs import Jobs
 from subledger.services.billing.terms import TermsMemory
-from subledger.services.billing.usecases import reserve
+from subledger.services.billing.usecases import migrate_plans, reserve
 
 _RESERVE = story("billing.reserve_collections")
 
@@ -41,14 +41,19 @@ def build(*, database: Database, checkouts: Checkouts) -> Service:
     """The service. ``attributes["collections"]`` answers payments; ``attributes["announce"]`` is
     the step that the scheduler runs under billing's own role."""
     memory = TermsMemory()
-    jobs = Jobs(database)
+    jobs = Jobs(database, memory)
     return Service(
         name="billing",
         database=database,
         routers=routers(database, checkouts, memory),
         consumers=[Consumer(database, consumers.group(memory))],
-        steps=[Step("billing.roll_up", jobs.roll_up, limit=100, pause_s=300)],
+        steps=[
+            Step("billing.roll_up", jobs.roll_up, limit=100, pause_s=300),
+            Step("billing.migrate_plans", jobs.migrate_plans, limit=migrate_plans.BATCH, pause_s=1),
+        ],
         due="billing",
+        quiet=QUIET,
+        waits=WAITS,
         invariants=INVARIANTS,
         attributes={
             "collections": Collections(database),

@@ -16,6 +16,7 @@ from subledger.services.billing.http import (
     invoices,
     invoicing,
     ledger,
+    plan_migrations,
     subscriptions,
     taxes,
 )
@@ -39,5 +40,6 @@ def routers(database: Database, checkouts: Checkouts, memory: TermsMemory) -> li
         invoices.router(database, KEYS),
         *invoicing.routers(database, KEYS),
         *ledger.routers(database, KEYS),
+        *plan_migrations.routers(database, memory, KEYS),
         event_feed(database, subject_exists=_customer_exists),
     ]

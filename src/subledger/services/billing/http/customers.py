@@ -107,7 +107,8 @@ def _add_writes(routes: APIRouter, database: Database, keys: Keys) -> None:
         response_model=Customer,
         summary="Change a customer",
         description="Replaces the fields given. In a new time zone running periods keep their ends;"
-        " from the next boundary on subscriptions are counted in it. What is known for taxes decides on the invoices from now on.",
+        " from the next boundary on subscriptions are counted in it. What is known for taxes"
+        " decides on the invoices from now on.",
         responses={
             **problems(
                 "not_found",

@@ -11,6 +11,7 @@ from subledger.platform import ids
 from subledger.platform.http.pages import PageAsked
 from subledger.platform.http.problems import Problem
 from subledger.services.billing.store.accounts import LAST
+from subledger.services.billing.store.plan_migrations import FIRST
 from subledger.services.billing.store.reads import FAR
 
 
@@ -26,12 +27,19 @@ def foreign_cursor() -> Problem:
 
 def before_id(query: PageAsked, prefix: str) -> UUID:
     """The id below which the page begins. Raises invalid_request."""
-    if query.after is None:
-        return LAST
-    if len(query.after) != 1:
+    return LAST if query.after is None else _id(query.after, prefix)
+
+
+def after_id(query: PageAsked, prefix: str) -> UUID:
+    """The id above which the page begins. Raises invalid_request."""
+    return FIRST if query.after is None else _id(query.after, prefix)
+
+
+def _id(after: tuple[str, ...], prefix: str) -> UUID:
+    if len(after) != 1:
         raise foreign_cursor()
     try:
-        return ids.parse(prefix, query.after[0])
+        return ids.parse(prefix, after[0])
     except ids.InvalidId:
         raise foreign_cursor() from None
 

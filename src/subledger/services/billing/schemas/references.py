@@ -21,9 +21,11 @@ if TYPE_CHECKING:  # a type checker wants the name of a type where pydantic want
     WorkItemId = UUID
     TaxRateId = UUID
     TaxRuleId = UUID
+    PlanMigrationId = UUID
 else:
     CustomerId, ProductId, PlanId = IdOf("cus"), IdOf("prod"), IdOf("plan")
     PlanVersionId, PriceId, DiscountId = IdOf("plv"), IdOf("price"), IdOf("disc")
     SubscriptionId, InvoiceId = IdOf("sub"), IdOf("inv")
     PaymentMethodId, WorkItemId = IdOf("pm"), IdOf("wrk")
     TaxRateId, TaxRuleId = IdOf("txr"), IdOf("tru")
+    PlanMigrationId = IdOf("mig")

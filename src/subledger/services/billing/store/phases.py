@@ -48,11 +48,12 @@ _SCHEDULE = Insert(
     [column.name for column in tables.scheduled_changes.c],
     conflict="(tenant_id, subscription_id) DO UPDATE SET effective_at = excluded.effective_at,"
     " plan_id = excluded.plan_id, quantity = excluded.quantity, settle = excluded.settle,"
-    " billing_anchor = excluded.billing_anchor, recorded_at = excluded.recorded_at",
+    " billing_anchor = excluded.billing_anchor, recorded_at = excluded.recorded_at,"
+    " plan_version_id = excluded.plan_version_id",
 )
 _SCHEDULED = sql(
     "SELECT c.tenant_id, c.subscription_id, c.effective_at, c.plan_id, c.quantity, c.settle,"
-    " c.billing_anchor::text AS billing_anchor"
+    " c.billing_anchor::text AS billing_anchor, c.plan_version_id"
     f" {by_keys('billing.scheduled_changes c', tenant_id='tenants', subscription_id='ids')}"
 )
 _UNSCHEDULE = sql(

@@ -16,11 +16,9 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-import msgspec
 from sqlalchemy import Row
 
-from subledger.contracts import events
-from subledger.contracts.events import Event, Recorded
+from subledger.contracts.events import Recorded
 from subledger.core import invoicing
 from subledger.core.calendar import index_at
 from subledger.core.errors import CoreError
@@ -37,6 +35,8 @@ from subledger.services.billing.usecases.close import check_paid
 from subledger.services.billing.usecases.end import LIVE, lock_one
 from subledger.services.billing.usecases.issue import paid_at_once
 from subledger.services.billing.usecases.planned import Planned, Settle
+from subledger.services.billing.usecases.recording import changed as _changed
+from subledger.services.billing.usecases.recording import record as _record
 from subledger.services.billing.usecases.restart import hung, restart
 from subledger.services.billing.usecases.timelines import (
     History,
@@ -52,7 +52,8 @@ MOST_PERIODS_BACK = 24
 @dataclass(frozen=True, slots=True)
 class ChangeRequest:
     """What is to be otherwise. ``plan_id``, ``quantity`` and ``billing_anchor`` (JSON text) None:
-    as it is. With a billing anchor a new cycle begins, aligned so.
+    as it is. A plan means its newest version, unless ``plan_version_id`` names another one of it.
+    With a billing anchor a new cycle begins, aligned so.
 
     ``at`` is a moment (UTC), past or future, ``"period_end"``, or None for now. ``settle``: an
     invoice at once, on the next invoice, or ``auto``: at once if something is to be paid.
@@ -66,6 +67,7 @@ class ChangeRequest:
     settle: Settle
     cause: UUID | None
     billing_anchor: str | None = None
+    plan_version_id: UUID | None = None
 
 
 async def preview(tx: Tx, memory: TermsMemory, request: ChangeRequest) -> Planned:
@@ -78,10 +80,24 @@ async def preview(tx: Tx, memory: TermsMemory, request: ChangeRequest) -> Planne
         raise Problem(
             problems.SUBSCRIPTION_ENDED, detail=f"The subscription ended: it is {row.status}."
         )
+    return await preview_row(tx, memory, request, row)
+
+
+async def preview_row(
+    tx: Tx,
+    memory: TermsMemory,
+    request: ChangeRequest,
+    row: Row[Any],
+    *,
+    terms: PlanTerms | None = None,
+) -> Planned:
+    """As ``preview``, of a subscription that was read already; to ``terms`` that need not exist,
+    if given."""
     account = (request.tenant_id, row.payer_id)
     accounts = await subscriptions.accounts(tx, [account])
     clock = (await tx.clocks({request.tenant_id}))[request.tenant_id]
-    return await _plan(tx, memory, request, row, max(clock, accounts[account].last_occurred_at))
+    at = max(clock, accounts[account].last_occurred_at)
+    return await _plan(tx, memory, request, row, at, terms)
 
 
 async def change(tx: Tx, memory: TermsMemory, request: ChangeRequest) -> None:
@@ -92,12 +108,20 @@ async def change(tx: Tx, memory: TermsMemory, request: ChangeRequest) -> None:
     CoreError for amounts out of range. A change that waited is replaced.
     """
     row, at = await lock_one(tx, request.tenant_id, request.subscription_id)
+    await change_row(tx, memory, request, row, at)
+
+
+async def change_row(
+    tx: Tx, memory: TermsMemory, request: ChangeRequest, row: Row[Any], at: datetime
+) -> Planned:
+    """As ``change``, of a subscription that is locked already; tells what was done."""
     planned = await _plan(tx, memory, request, row, at)
     if planned.waits:
         await _schedule(tx, request, planned)
-        return
-    await _unschedule(tx, row)
-    await _apply(tx, planned, cause=request.cause)
+    else:
+        await _unschedule(tx, row)
+        await _apply(tx, planned, cause=request.cause)
+    return planned
 
 
 async def undo_change(
@@ -135,6 +159,7 @@ async def reach_change(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -
             settle=waiting.settle,
             cause=event.id,
             billing_anchor=waiting.billing_anchor,
+            plan_version_id=waiting.plan_version_id,
         )
         try:
             planned = await _plan_reached(tx, memory, request, row, at)
@@ -172,7 +197,12 @@ async def _refuse(tx: Tx, row: Row[Any], at: datetime, event: Recorded, reason: 
 
 
 async def _plan(
-    tx: Tx, memory: TermsMemory, request: ChangeRequest, row: Row[Any], at: datetime
+    tx: Tx,
+    memory: TermsMemory,
+    request: ChangeRequest,
+    row: Row[Any],
+    at: datetime,
+    terms: PlanTerms | None = None,
 ) -> Planned:
     if row.status == "incomplete":
         raise Problem(
@@ -180,7 +210,7 @@ async def _plan(
         )
     tenant, values = request.tenant_id, row._asdict()
     old = (await memory.load(tx, [(tenant, row.plan_version_id)]))[tenant, row.plan_version_id]
-    new = await _new_terms(tx, memory, request, old)
+    new = terms or await _new_terms(tx, memory, request, old)
     quantity = request.quantity if request.quantity is not None else row.quantity
     if (
         new.plan_version_id == old.plan_version_id
@@ -240,6 +270,9 @@ async def _new_terms(
 ) -> PlanTerms:
     if request.plan_id is None:
         return old
+    if request.plan_version_id is not None:
+        chosen = (request.tenant_id, request.plan_version_id)
+        return (await memory.load(tx, [chosen]))[chosen]
     plan = (request.tenant_id, request.plan_id)
     version = (await subscriptions.latest_versions(tx, [plan])).get(plan)
     if version is None:
@@ -317,11 +350,7 @@ async def _apply(tx: Tx, planned: Planned, *, cause: UUID | None) -> None:
     settled = {"dirty_from_period": after["dirty_from_period"] if _in_arrears(planned) else None}
     if draft is not None and not draft.lines:
         draft, after = None, after | settled
-    now = draft is not None and (
-        planned.restarts
-        or planned.settle == "now"
-        or (planned.settle == "auto" and draft.total_minor > 0)
-    )
+    now = planned.settles_now
     await phases.insert_phases(
         tx,
         [
@@ -395,6 +424,7 @@ async def _schedule(tx: Tx, request: ChangeRequest, planned: Planned) -> None:
                 "settle": request.settle,
                 "billing_anchor": request.billing_anchor,
                 "recorded_at": planned.at,
+                "plan_version_id": request.plan_version_id,
             }
         ],
     )
@@ -409,40 +439,3 @@ async def _schedule(tx: Tx, request: ChangeRequest, planned: Planned) -> None:
 async def _unschedule(tx: Tx, row: Row[Any]) -> None:
     await phases.unschedule(tx, [(row.tenant_id, row.id)])
     await subscriptions.due.drop(tx, [(row.tenant_id, subscriptions.CHANGE, row.id)])
-
-
-async def _record(
-    tx: Tx, row: Row[Any], kind: str, *, effective_at: datetime, at: datetime,
-    data: dict[str, Any],
-) -> None:  # fmt: skip
-    await subscriptions.append_changes(
-        tx,
-        [
-            {
-                "tenant_id": row.tenant_id,
-                "subscription_id": row.id,
-                "kind": kind,
-                "effective_at": effective_at,
-                "data": msgspec.json.encode(data).decode(),
-                "recorded_at": at,
-            }
-        ],
-    )
-
-
-def _changed(
-    row: Row[Any] | dict[str, Any],
-    terms: PlanTerms,
-    changed: Sequence[str],
-    at: datetime,
-    cause: UUID | None,
-) -> Event:
-    values = row if isinstance(row, dict) else row._asdict()
-    return Event(
-        type=events.SUBSCRIPTION_CHANGED,
-        tenant_id=values["tenant_id"],
-        subject=values["payer_id"],
-        data=facts.subscription(values, terms) | {"changed": list(changed)},
-        occurred_at=at,
-        cause=cause,
-    )

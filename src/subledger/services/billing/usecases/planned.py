@@ -37,3 +37,16 @@ class Planned:
     @property
     def waits(self) -> bool:
         return self.effective_at > self.at
+
+    @property
+    def settles_now(self) -> bool:
+        """Its lines make an invoice of their own; else they wait for the next one."""
+        return (
+            self.draft is not None
+            and bool(self.draft.lines)
+            and (
+                self.restarts
+                or self.settle == "now"
+                or (self.settle == "auto" and self.draft.total_minor > 0)
+            )
+        )
