@@ -82,6 +82,7 @@ class Jobs:
                 return 0
             return await migrate_plans.work(tx, self._memory, migration, limit)
 
+
 def _named(row: Due) -> dict[str, str]:
     if row.kind in _INVOICES:
         return {"invoice_id": ids.text("inv", row.id)}

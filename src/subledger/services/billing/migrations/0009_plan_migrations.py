@@ -6,7 +6,7 @@ from __future__ import annotations
 from subledger.platform.schema import grant_columns, reader_policy, run, tenant_table
 
 revision = "billing_0009"
-down_revision = "billing_0003"
+down_revision = "billing_0012"
 branch_labels = None
 depends_on = None
 
