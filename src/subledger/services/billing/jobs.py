@@ -1,4 +1,4 @@
-"""Billing's own steps: announce what is due, roll up the ledger's days."""
+"""Billing's own steps: announce what is due, release revenue, roll up the ledger's days."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from subledger.contracts import events
 from subledger.contracts.events import Event
 from subledger.platform import ids
 from subledger.platform.db import DUE_READER, Database, story
-from subledger.services.billing.store import postings, subscriptions
+from subledger.services.billing.store import postings, recognition, subscriptions
+from subledger.services.billing.usecases.release import release
 
 _ANNOUNCE = story("billing.announce_due")
 _ROLL_UP = story("billing.roll_up")
+_RELEASE = story("billing.release_revenue")
 
 _COMMANDS = {
     subscriptions.RENEWAL: events.RENEW_REQUIRED,
@@ -47,6 +49,15 @@ class Jobs:
                 for row in rows
             )
             return len(rows)
+
+    async def release_revenue(self, limit: int) -> int:
+        """Release what was delivered, of at most ``limit`` tenants; how many got on."""
+        async with self._database.transaction(_RELEASE) as tx:
+            keys = await recognition.due_policies(tx, limit)
+            if not keys:
+                return 0
+            await tx.use_tenants({tenant for tenant, _ in keys})
+            return await release(tx, keys)
 
     async def roll_up(self, limit: int) -> int:
         """Sum whole past days (UTC, by ``recorded_at``) of the ledger, at most ``limit`` tenants.

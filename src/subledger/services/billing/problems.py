@@ -126,3 +126,9 @@ WORK_ITEM_CLOSED = declare(
     title="The work item is closed already",
     fix="Read the work item to see who closed it and why.",
 )
+REVENUE_POLICY_CHANGED_OFTEN = declare(
+    "revenue_policy_changed_often",
+    status=409,
+    title="The revenue policy was changed too often",
+    fix="Keep the present policy; ask the operator if it has to change again.",
+)

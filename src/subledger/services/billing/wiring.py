@@ -9,11 +9,12 @@ from subledger.contracts.checkouts import Checkouts
 from subledger.contracts.collections import Reservation, ReserveRequest
 from subledger.platform.db import Database, Tx, story
 from subledger.platform.eventlog.consumer import Consumer
-from subledger.platform.service import Service, Step
+from subledger.platform.service import Quiet, Service, Step
 from subledger.services.billing import consumers
 from subledger.services.billing.http import routers
 from subledger.services.billing.invariants import INVARIANTS
 from subledger.services.billing.jobs import Jobs
+from subledger.services.billing.store.recognition import QUIET
 from subledger.services.billing.terms import TermsMemory
 from subledger.services.billing.usecases import reserve
 
@@ -47,8 +48,12 @@ def build(*, database: Database, checkouts: Checkouts) -> Service:
         database=database,
         routers=routers(database, checkouts, memory),
         consumers=[Consumer(database, consumers.group(memory))],
-        steps=[Step("billing.roll_up", jobs.roll_up, limit=100, pause_s=300)],
+        steps=[
+            Step("billing.release_revenue", jobs.release_revenue, limit=20, pause_s=1.0),
+            Step("billing.roll_up", jobs.roll_up, limit=100, pause_s=300),
+        ],
         due="billing",
+        quiet=[Quiet("billing", QUIET)],
         invariants=INVARIANTS,
         attributes={
             "collections": Collections(database),

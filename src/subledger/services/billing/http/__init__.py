@@ -10,7 +10,14 @@ from subledger.contracts.checkouts import Checkouts
 from subledger.platform.db import Database, Tx
 from subledger.platform.eventlog.http import router as event_feed
 from subledger.platform.http.idempotency import Keys
-from subledger.services.billing.http import catalogue, customers, invoices, ledger, subscriptions
+from subledger.services.billing.http import (
+    catalogue,
+    customers,
+    invoices,
+    ledger,
+    revenue,
+    subscriptions,
+)
 from subledger.services.billing.store import accounts
 from subledger.services.billing.terms import TermsMemory
 
@@ -29,5 +36,6 @@ def routers(database: Database, checkouts: Checkouts, memory: TermsMemory) -> li
         subscriptions.router(database, checkouts, memory, KEYS),
         invoices.router(database, KEYS),
         *ledger.routers(database, KEYS),
+        revenue.router(database),
         event_feed(database, subject_exists=_customer_exists),
     ]

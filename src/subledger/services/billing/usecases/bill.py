@@ -29,6 +29,7 @@ from subledger.platform.db import Tx
 from subledger.services.billing import facts, ledger
 from subledger.services.billing.store import invoices, postings, subscriptions
 from subledger.services.billing.terms import PlanTerms
+from subledger.services.billing.usecases.recognize import open_schedules
 
 MOST_LINES = 50
 """A run with more lines is parked, not billed (ARCHITECTURE 6)."""
@@ -96,7 +97,10 @@ async def save(tx: Tx, bills: Sequence[Bill]) -> list[Saved]:
     await _number(tx, saved)
     await invoices.insert_invoices(tx, [each.invoice for each in saved])
     await invoices.insert_runs(tx, [_run(each) for each in saved])
-    await invoices.insert_lines(tx, [line for each in saved for line in _lines(each)])
+    lines = [line for each in saved for line in _lines(each)]
+    await invoices.insert_lines(tx, lines)
+    finalized = {(each.invoice["tenant_id"], each.invoice["id"]): each.bill.at for each in saved}
+    await open_schedules(tx, lines, at=finalized)
     await _settle_zero(tx, saved)
     await invoices.insert_reservations(
         tx,
