@@ -177,7 +177,7 @@ async def _to_come(
 
 
 def _months(first: date, last: date) -> list[date]:
-    if first > last or not (_FIRST_YEAR <= first.year and last.year <= _LAST_YEAR):
+    if first > last or not (first.year >= _FIRST_YEAR and last.year <= _LAST_YEAR):
         raise Problem(
             "invalid_request",
             pointer="/query/to",
