@@ -71,8 +71,14 @@ BODIES: dict[tuple[str, str], Any] = {
     ("put", "/v1/dunning-policy"): {
         "delays_s": [86400], "final_action": "cancel", "hard_decline_stops": True,
     },
+    ("put", "/v1/revenue-policy"): {"mode": "day", "timezone": "UTC"},
 }  # fmt: skip
 """A body for each operation that takes one; ``{prefix}`` stands for our own object."""
+QUERIES: dict[str, Any] = {
+    "/v1/revenue-schedule": {"invoice_id": "{inv}"},
+    "/v1/revenue": {"from": "2026-01", "to": "2026-12"},
+}
+"""What a GET has to be asked for."""
 BARE = {
     "get": {
         "/v1/tenant", "/v1/sandboxes", "/v1/api-keys", "/v1/api-keys/{api_key_id}", "/v1/clock",
@@ -85,7 +91,8 @@ BARE = {
         "/v1/invoices/{invoice_id}", "/v1/invoices/{invoice_id}/explain",
         "/v1/ledger/trial-balance", "/v1/work-items", "/v1/work-items/{work_item_id}",
         "/v1/events", "/v1/payment-methods", "/v1/payment-methods/{method_id}", "/v1/payments",
-        "/v1/payments/{payment_id}", "/v1/dunning-policy", ACCESS,
+        "/v1/payments/{payment_id}", "/v1/dunning-policy", "/v1/revenue-policy",
+        "/v1/revenue-schedule", "/v1/revenue", ACCESS,
     },
     "post": {
         "/v1/subscriptions/{subscription_id}/undo-cancel",
@@ -207,7 +214,8 @@ def _plain(operation: Operation, house: House) -> Case:
     for name in operation.texts:
         path = path.replace(f"{{{name}}}", house.texts[name])
     body = BODIES.get((operation.method, operation.path))
-    return Case(operation, "", "own", path, {}, _filled(deepcopy(body), house.ids))
+    query = _filled(QUERIES.get(operation.path, {}), house.ids)
+    return Case(operation, "", "own", path, query, _filled(deepcopy(body), house.ids))
 
 
 def _put(body: Any, place: tuple[str, ...], value: str) -> None:
@@ -344,6 +352,7 @@ async def test_our_own_objects_are_found(
             assert leaks(theirs, answer.text) == []
             assert leaks(ours, answer.text) or operation.path in {
                 "/v1/sandboxes", "/v1/clock", "/v1/dunning-policy", "/v1/ledger/trial-balance",
+                "/v1/revenue-policy", "/v1/revenue",
                 "/v1/access/{customer}/{resource}",
             }, operation.name  # fmt: skip
 
