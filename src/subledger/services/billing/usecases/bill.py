@@ -16,6 +16,7 @@ from subledger.services.billing.store import invoices, subscriptions
 from subledger.services.billing.usecases import drafts
 from subledger.services.billing.usecases.documents import Bill, Saved, encode, invoice_row
 from subledger.services.billing.usecases.issue import Issue, announce, prepare
+from subledger.services.billing.usecases.recognize import open_schedules
 
 __all__ = ["MOST_LINES", "Bill", "RunTooLarge", "Saved", "save"]
 
@@ -48,14 +49,11 @@ async def save(tx: Tx, bills: Sequence[Bill]) -> list[Saved]:
     waited = await drafts.put(tx, waiting, policies)
     saved = [*issued, *(each for each, _ in waited)]
     await invoices.insert_runs(tx, [_run(each) for each in saved])
-    await invoices.insert_lines(
-        tx,
-        [
-            line
-            for each, before in ((*((each, 0) for each in issued), *waited))
-            for line in _lines(each, before)
-        ],
-    )
+    lines = [line for each in issued for line in _lines(each, 0)]
+    drafted = [line for each, before in waited for line in _lines(each, before)]
+    await invoices.insert_lines(tx, [*lines, *drafted])
+    finalized = {(each.invoice["tenant_id"], each.invoice["id"]): each.bill.at for each in issued}
+    await open_schedules(tx, lines, at=finalized)
     await subscriptions.set_usage(tx, _usage(bills))
     await announce(tx, [each.issue for each in issued])
     return saved

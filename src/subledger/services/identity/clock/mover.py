@@ -129,7 +129,9 @@ class ClockMover:
     # --- ends -----------------------------------------------------------------------------------
 
     async def _finish(self, tx: Tx, move: Row[Any], clock: Clock) -> None:
-        """Nothing is left up to the target: the clock shows it, and all of that moment is open."""
+        """Nothing is left up to the target: the clock shows it, and all of that moment is open.
+        The move ends unless something follows the clock itself (revenue is released up to it):
+        then an iteration after that has been done ends it."""
         await store.set_clock(
             tx,
             tenant_id=move.tenant_id,
@@ -137,7 +139,10 @@ class ClockMover:
             rank=_LAST_RANK,
             number=_LAST_NUMBER,
         )
-        await self._end(tx, move, clock, status="done", at=move.target_at, keeps_moving=[])
+        async with tx.reading_as(CLOCK_MOVER):
+            busy = await self._sources.busy(tx, clock)
+        if not busy:
+            await self._end(tx, move, clock, status="done", at=move.target_at, keeps_moving=[])
 
     async def _stop_restless(self, tx: Tx, move: Row[Any], clock: Clock) -> bool:
         """A busy tenant is left to its workers, unless an account does the same without end."""
