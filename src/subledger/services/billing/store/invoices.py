@@ -172,7 +172,7 @@ async def drafts_of(tx: Tx, accounts: Iterable[Key]) -> list[Row[Any]]:
 
 async def services(tx: Tx, invoices: Iterable[Key]) -> list[Mapping[str, Any]]:
     """What each line of the invoices is for: its net and its service period."""
-    return [row._mapping for row in await tx.rows(_SERVICES, **split(invoices))]
+    return [row._asdict() for row in await tx.rows(_SERVICES, **split(invoices))]
 
 
 async def settings(tx: Tx, tenants: Iterable[UUID]) -> dict[UUID, Row[Any]]:
