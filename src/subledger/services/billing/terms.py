@@ -45,7 +45,6 @@ class PlanTerms:
     product_id: UUID
     plan_code: str
     product_code: str
-    tax_category: str | None
     grace_s: int
     prices: tuple[PriceTerms, ...]
 
@@ -132,7 +131,6 @@ def _read(rows: Iterable[Any]) -> dict[Key, PlanTerms]:
             product_id=row.product_id,
             plan_code=row.plan_code,
             product_code=row.product_code,
-            tax_category=row.tax_category,
             grace_s=row.grace_s,
             prices=tuple(prices[key]),
         )
