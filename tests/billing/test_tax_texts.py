@@ -63,6 +63,36 @@ def test_a_document_tells_each_rate_and_each_reason_once() -> None:
     assert (found["seller"], found["buyer"]) == (PARTIES["seller"], PARTIES["buyer"])
 
 
+def test_a_credit_takes_its_base_back_in_the_order_of_its_charge() -> None:
+    standard = Decision(Reason.STANDARD, (VAT, SOLI), DE)
+    sold, whole = taxed((1000, standard), (500, REVERSED))
+    # As the engine credits: by the rate's id, and nothing of rates without tax.
+    credited = [
+        TaxedLine.stored(
+            -line.net_minor,
+            {
+                "tax": decision.data(),
+                "taxes": [
+                    each | {"tax_minor": -each["tax_minor"]}
+                    for each in sorted(line.derivation()["taxes"], key=lambda tax: tax["rate_id"])
+                    if each["tax_minor"]
+                ],
+            },
+        )
+        for decision, line in zip((standard, REVERSED), sold.lines, strict=True)
+    ]
+    found = summary(
+        [each for each in credited if each is not None],
+        rates=RATES, parties=PARTIES, rounding="per_tax", onto=whole,
+    )  # fmt: skip
+    assert [each["rate_id"] for each in found["rates"]] == [
+        "txr_vat", "txr_soli", "reverse_charge",
+    ]  # fmt: skip
+    assert [(each["base_minor"], each["tax_minor"]) for each in found["rates"]] == [(0, 0)] * 3
+    assert found["notes"] == whole["notes"]
+    assert TaxedLine.stored(5, {"taxes": []}) is None
+
+
 standards = st.sampled_from([(VAT,), (VAT, SOLI), (SOLI,), ()])
 
 

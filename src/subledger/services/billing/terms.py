@@ -45,7 +45,6 @@ class PlanTerms:
     product_id: UUID
     plan_code: str
     product_code: str
-    tax_category: str | None
     grace_s: int
     trial_days: int
     trial_requires_payment_method: bool
@@ -134,7 +133,6 @@ def _read(rows: Iterable[Any]) -> dict[Key, PlanTerms]:
             product_id=row.product_id,
             plan_code=row.plan_code,
             product_code=row.product_code,
-            tax_category=row.tax_category,
             grace_s=row.grace_s,
             trial_days=row.trial_days,
             trial_requires_payment_method=row.trial_requires_payment_method,

@@ -60,7 +60,7 @@ _PLAN_TERMS = sql(
            v.trial_requires_payment_method, p.product_id,
            r.id AS price_id, r.code, r.currency, r.model, r.interval_unit, r.interval_count,
            r.timing, r.metered, r.tax_inclusive, r.terms::text AS terms,
-           p.code AS plan_code, o.code AS product_code, o.tax_category
+           p.code AS plan_code, o.code AS product_code
     FROM unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, id)
     JOIN billing.plan_versions v USING (tenant_id, id)
     JOIN billing.plans p ON p.tenant_id = v.tenant_id AND p.id = v.plan_id
