@@ -22,6 +22,9 @@ from subledger.core.recognition import (
     recognized_minor,
     release,
     share_minor,
+    span,
+    unit_at,
+    unit_start,
 )
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Pacific/Apia", "Asia/Kathmandu"]
@@ -166,3 +169,15 @@ def test_what_makes_no_sense_is_refused():
         recognized_minor(1, month, now, timezone="Mars")
     with pytest.raises(AmountOutOfRange):
         release(10**15 + 1, month, now, released_minor=0)
+
+
+@given(nets, periods(), moments, modes, zones)
+def test_units_say_what_is_delivered_where_one_begins(net, period, at, mode, zone):
+    first, behind = span(period, mode=mode, timezone=zone)
+    unit = unit_at(at, mode=mode, timezone=zone)
+    begins_at = unit_start(unit, mode=mode, timezone=zone)
+    assert begins_at <= at < unit_start(unit + 1, mode=mode, timezone=zone)
+    done = min(max(unit - first, 0), behind - first)
+    assert share_minor(net, done, behind - first) == recognized_minor(
+        net, period, begins_at, mode=mode, timezone=zone
+    )

@@ -11,7 +11,7 @@ that afterwards what is left of the line is recognized as if it had never been m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 
 from subledger.core.calendar import (
@@ -25,10 +25,12 @@ from subledger.core.calendar import (
     parse_zone,
 )
 from subledger.core.errors import InvalidRecognition
+from subledger.core.local_days import local_date, local_midnight
 from subledger.core.money import check_amount
 
 MOST_MONTHS = 1_200
 _MICROSECOND = timedelta(microseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Mode(StrEnum):
@@ -110,6 +112,30 @@ def delivered(
     if at >= period.end_at:
         return Delivered(max(whole, 1), max(whole, 1), mode)
     return Delivered(min(max(done, 0), whole), whole, mode) if whole else Delivered(0, 1, mode)
+
+
+def unit_at(at: datetime, *, mode: Mode, timezone: str) -> int:
+    """The unit that is under way at a moment: the local day's ordinal, or microseconds since 1970.
+    Everything before it is over. Whole numbers, so that a store can sum many lines by itself."""
+    if mode is Mode.DAY:
+        return local_date(at, timezone).toordinal()
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def unit_start(unit: int, *, mode: Mode, timezone: str) -> datetime:
+    """The first moment (UTC) of a unit."""
+    if mode is Mode.DAY:
+        return local_midnight(date.fromordinal(unit), timezone)
+    return _EPOCH + unit * _MICROSECOND
+
+
+def span(period: Period, *, mode: Mode, timezone: str) -> tuple[int, int]:
+    """The units of a service: first, and behind the last; at least one.
+
+    Where a unit begins, ``delivered`` is ``unit − first`` of ``behind − first``, within bounds.
+    """
+    first = unit_at(period.start_at, mode=mode, timezone=timezone)
+    return first, max(unit_at(period.end_at, mode=mode, timezone=timezone), first + 1)
 
 
 def recognized_minor(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from subledger.platform.service import Invariant, Quiet
+from subledger.services.billing.store.recognition import BEHIND_SQL, RELEASED_SQL
 
 INVARIANTS = (
     Invariant(
@@ -210,9 +211,56 @@ INVARIANTS = (
             IS DISTINCT FROM (r.n, r.before_minor, r.after_minor, r.immediate_minor)
         """,
     ),
+    Invariant(
+        "what is deferred is what was billed and is not released",
+        f"""
+        SELECT tenant_id, format('deferred revenue is %s %s, the lines have %s left',
+                                 sum(deferred_minor), currency, sum(left_minor)) AS detail
+        FROM (
+            SELECT e.tenant_id, e.currency, sum(e.credit_minor - e.debit_minor) AS deferred_minor,
+                   0 AS left_minor
+            FROM billing.entries e WHERE e.ledger_account = 'deferred_revenue' GROUP BY 1, 2
+            UNION ALL
+            SELECT s.tenant_id, s.currency, 0, sum(s.net_minor - {RELEASED_SQL})
+            FROM billing.recognition_schedules s JOIN billing.recognition_policies p
+              ON p.tenant_id = s.tenant_id AND p.version = s.policy GROUP BY 1, 2
+        ) AS both_ways
+        GROUP BY tenant_id, currency HAVING sum(deferred_minor) <> sum(left_minor)
+        """,
+    ),
+    Invariant(
+        "a line releases between nothing and its net",
+        f"""
+        SELECT tenant_id, format('invoice %s line %s: net %s, released %s', invoice_id, n,
+                                 net_minor, released_minor) AS detail
+        FROM (
+            SELECT s.*, {RELEASED_SQL} AS released_minor
+            FROM billing.recognition_schedules s JOIN billing.recognition_policies p
+              ON p.tenant_id = s.tenant_id AND p.version = s.policy
+        ) AS released
+        WHERE released_minor NOT BETWEEN least(net_minor, 0) AND greatest(net_minor, 0)
+        """,
+    ),
+    Invariant(
+        "every line of an invoice has its schedule, a void one nothing to recognize",
+        """
+        SELECT i.tenant_id, format('invoice %s (%s) line %s: net %s, scheduled %s', i.id, i.status,
+                                   l.n, l.net_minor, s.net_minor) AS detail
+        FROM billing.invoices i
+        JOIN billing.invoice_lines l ON l.tenant_id = i.tenant_id AND l.invoice_id = i.id
+        LEFT JOIN billing.recognition_schedules s
+          ON s.tenant_id = l.tenant_id AND s.invoice_id = l.invoice_id AND s.n = l.n
+        WHERE CASE i.status WHEN 'void' THEN coalesce(s.net_minor, 0) <> 0
+                            WHEN 'draft' THEN s.net_minor IS NOT NULL
+                            ELSE coalesce(s.net_minor, 0)
+                                NOT BETWEEN least(l.net_minor, 0) AND greatest(l.net_minor, 0)
+                                OR (s.net_minor IS NULL AND l.net_minor <> 0) END
+        """,
+    ),
 )
 
 QUIET = (
+    Quiet("billing's revenue", BEHIND_SQL),
     Quiet(
         "billing's migrations",
         "SELECT 'plan migrations' AS what, count(*) AS count FROM billing.plan_migrations"
@@ -226,4 +274,5 @@ WAITS = (
         " WHERE tenant_id = :tenant AND status = 'paused' HAVING count(*) > 0",
     ),
 )
-"""A migration that runs holds the clock; one that is paused waits for a person."""
+"""Before a move ends, revenue is released. A migration that runs holds the clock; one that is
+paused waits for a person."""

@@ -1,5 +1,5 @@
-"""Billing's own steps: announce what is due, roll up the ledger's days, move subscriptions to
-another version of their plan."""
+"""Billing's own steps: announce what is due, release revenue, roll up the ledger's days, move
+subscriptions to another version of their plan."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ from subledger.contracts.events import Event
 from subledger.platform import ids
 from subledger.platform.db import DUE_READER, Database, story
 from subledger.platform.due import Due
-from subledger.services.billing.store import invoices, plan_migrations, postings, subscriptions
+from subledger.services.billing.store import (
+    invoices,
+    plan_migrations,
+    postings,
+    recognition,
+    subscriptions,
+)
 from subledger.services.billing.terms import TermsMemory
 from subledger.services.billing.usecases import migrate_plans
+from subledger.services.billing.usecases.release import release
 
 _ANNOUNCE = story("billing.announce_due")
 _ROLL_UP = story("billing.roll_up")
 _MIGRATE = story("billing.migrate_plans")
+_RELEASE = story("billing.release_revenue")
 
 _COMMANDS = {
     subscriptions.RENEWAL: events.RENEW_REQUIRED,
@@ -58,6 +66,15 @@ class Jobs:
                 for row in rows
             )
             return len(rows)
+
+    async def release_revenue(self, limit: int) -> int:
+        """Release what was delivered, of at most ``limit`` tenants; how many got on."""
+        async with self._database.transaction(_RELEASE) as tx:
+            keys = await recognition.due_policies(tx, limit)
+            if not keys:
+                return 0
+            await tx.use_tenants({tenant for tenant, _ in keys})
+            return await release(tx, keys)
 
     async def roll_up(self, limit: int) -> int:
         """Sum whole past days (UTC, by ``recorded_at``) of the ledger, at most ``limit`` tenants.

@@ -23,10 +23,11 @@ CUSTOMER_LEDGERS = ("receivable", "credit", "unapplied")
 @dataclass(frozen=True, slots=True)
 class Posting:
     """What one business fact does to the books. ``kind`` names the fact (``finalized``, ``paid``,
-    ``unapplied``, ``voided``, ``written_off``, ``applied``)."""
+    ``unapplied``, ``voided``, ``written_off``, ``applied``, ``recognized``). What is recognized of
+    many customers' lines at once has no ``account_id``."""
 
     tenant_id: UUID
-    account_id: UUID
+    account_id: UUID | None
     invoice_id: UUID | None
     kind: str
     occurred_at: datetime
@@ -64,6 +65,7 @@ async def post(tx: Tx, given: Iterable[Posting]) -> None:
             ):
                 ledger = name.partition(":")[0]
                 if ledger in CUSTOMER_LEDGERS:
+                    assert posting.account_id is not None, "a customer's ledger has a customer"
                     key = (posting.tenant_id, posting.account_id, ledger, transfer.currency)
                     changes[key] = changes.get(key, 0) + change
     await postings.insert_transfers(tx, rows)

@@ -212,3 +212,9 @@ PLAN_MIGRATION_STATUS = declare(
     fix="Read the migration: one that runs can be paused or canceled, one that is paused resumed or"
     " canceled.",
 )
+REVENUE_POLICY_CHANGED_OFTEN = declare(
+    "revenue_policy_changed_often",
+    status=409,
+    title="The revenue policy was changed too often",
+    fix="Keep the present policy; ask the operator if it has to change again.",
+)

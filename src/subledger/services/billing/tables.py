@@ -340,7 +340,7 @@ transfers = Table(
     Column("ledger_tx", Uuid, primary_key=True),
     Column("n", SmallInteger, primary_key=True),
     Column("kind", Text, nullable=False),
-    Column("account_id", Uuid, nullable=False),
+    Column("account_id", Uuid),
     Column("invoice_id", Uuid),
     Column("debit_account", Text, nullable=False),
     Column("credit_account", Text, nullable=False),
@@ -497,4 +497,37 @@ plan_migration_totals = Table(
     Column("before_minor", Numeric(38), nullable=False),
     Column("after_minor", Numeric(38), nullable=False),
     Column("immediate_minor", Numeric(38), nullable=False),
+)
+
+recognition_policies = Table(
+    "recognition_policies",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("mode", Text, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("through_unit", BigInteger, nullable=False),
+    Column("through_at", _when, nullable=False),
+    Column("next_at", _when, nullable=False),
+    Column("created_at", _when, nullable=False),
+)
+
+recognition_schedules = Table(
+    "recognition_schedules",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("invoice_id", Uuid, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("policy", Integer, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("net_minor", BigInteger, nullable=False),
+    Column("service_start_at", _when, nullable=False),
+    Column("service_end_at", _when, nullable=False),
+    Column("start_unit", BigInteger, nullable=False),
+    Column("end_unit", BigInteger, nullable=False),
+    Column("from_unit", BigInteger, nullable=False),
+    Column("last_unit", BigInteger, nullable=False),
+    Column("base_minor", BigInteger, nullable=False),
+    Column("is_late", Boolean, nullable=False),
+    Column("is_counted", Boolean, nullable=False),
 )

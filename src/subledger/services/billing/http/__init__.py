@@ -17,6 +17,7 @@ from subledger.services.billing.http import (
     invoicing,
     ledger,
     plan_migrations,
+    revenue,
     subscriptions,
     taxes,
 )
@@ -41,5 +42,6 @@ def routers(database: Database, checkouts: Checkouts, memory: TermsMemory) -> li
         *invoicing.routers(database, KEYS),
         *ledger.routers(database, KEYS),
         *plan_migrations.routers(database, memory, KEYS),
+        revenue.router(database),
         event_feed(database, subject_exists=_customer_exists),
     ]

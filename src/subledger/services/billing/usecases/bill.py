@@ -48,16 +48,11 @@ async def save(tx: Tx, bills: Sequence[Bill]) -> list[Saved]:
     waited = await drafts.put(tx, waiting, policies)
     saved = [*issued, *(each for each, _ in waited)]
     await invoices.insert_runs(tx, [_run(each) for each in saved])
-    await invoices.insert_lines(
-        tx,
-        [
-            line
-            for each, before in ((*((each, 0) for each in issued), *waited))
-            for line in _lines(each, before)
-        ],
-    )
+    lines = [line for each in issued for line in _lines(each, 0)]
+    waiting_lines = [line for each, before in waited for line in _lines(each, before)]
+    await invoices.insert_lines(tx, [*lines, *waiting_lines])
     await subscriptions.set_usage(tx, _usage(bills))
-    await announce(tx, [each.issue for each in issued])
+    await announce(tx, [each.issue for each in issued], lines)
     return saved
 
 

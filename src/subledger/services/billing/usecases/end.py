@@ -21,6 +21,7 @@ from subledger.services.billing import facts, ledger, problems
 from subledger.services.billing.store import invoices, phases, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
+from subledger.services.billing.usecases import recognize
 from subledger.services.billing.usecases.anchors import NOT_BEGUN
 from subledger.services.billing.usecases.close import bill_the_rest
 
@@ -268,6 +269,7 @@ async def close_unpaid(
     keys = [(row.tenant_id, row.id) for row in rows]
     posted_for = await invoices.transfers_of(tx, keys, kinds=["finalized", "credit_applied"])
     subscribed = await invoices.subscriptions_of(tx, keys)
+    released = await recognize.reverse(tx, rows, at=at) if trigger == "voided" else {}
     await invoices.close_invoices(
         tx,
         [
@@ -293,7 +295,7 @@ async def close_unpaid(
             for each in posted_for.get((row.tenant_id, row.id), [])
         ]
         transfers = (
-            books.reversed_transfers(posted)
+            books.reversed_transfers(posted) + released.get((row.tenant_id, row.id), ())
             if trigger == "voided"
             else books.written_off(
                 customer=ids.text("cus", row.account_id),
