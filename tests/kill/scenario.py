@@ -102,7 +102,8 @@ async def _story(client: Client, assembly: Assembly) -> None:
     await client.api.get("/readyz")
     await client.post("key", "/v1/api-keys", {"name": "spare", "role": "read"})
     await client.get("/v1/api-keys")
-    await client.api.put("/v1/dunning-policy", json=(await client.get("/v1/dunning-policy")))
+    for policy in ("/v1/dunning-policy", "/v1/revenue-policy"):
+        await client.api.put(policy, json=(await client.get(policy)))
     product = await client.post(
         "product", "/v1/products", {"code": "p", "name": "P", "resources": ["film:a"]}
     )

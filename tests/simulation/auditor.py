@@ -30,6 +30,11 @@ _CAPTURES = (
     "SELECT attempt_id, amount_minor FROM sandbox.charges WHERE tenant_id = $1"
     " AND status = 'succeeded' ORDER BY at, id"
 )
+_LINES = (
+    "SELECT l.net_minor, l.service_start_at, l.service_end_at FROM billing.invoice_lines l"
+    " JOIN billing.invoices i ON i.tenant_id = l.tenant_id AND i.id = l.invoice_id"
+    " WHERE l.tenant_id = $1 AND i.status <> 'void'"
+)
 _UNDER_WAY = (
     "SELECT id::text, state FROM payments.attempts WHERE tenant_id = $1"
     " AND state NOT IN ('succeeded', 'failed', 'canceled', 'requires_action')"
@@ -122,7 +127,32 @@ async def _booked(month: Month, captured: int) -> list[str]:
     )
     if cleared:
         wrong.append(f"clearing differs from the journal by {cleared}")
-    return wrong
+    return wrong + await _earned(month, balances)
+
+
+async def _earned(month: Month, balances: list[dict[str, Any]]) -> list[str]:
+    """Naive: of each line of an invoice that stands the days that are over are revenue (by UTC),
+    the rest is deferred."""
+    rows = await month.life.admin.fetch(_LINES, month.tenant_id)
+    today = datetime.fromisoformat((await month.api_get("/v1/clock"))["now_at"]).date()
+    revenue = 0
+    for row in rows:
+        start, end = row["service_start_at"].date(), row["service_end_at"].date()
+        over = min(max((today - start).days, 0), (end - start).days)
+        exact = Fraction(abs(row["net_minor"]) * over, (end - start).days)
+        rounded = int(exact + Fraction(1, 2))
+        revenue += rounded if row["net_minor"] > 0 else -rounded
+    expected = {"revenue": revenue, "deferred_revenue": sum(r["net_minor"] for r in rows) - revenue}
+    booked = {
+        account["account"]: -account["balance_minor"]
+        for each in balances
+        for account in each["accounts"]
+    }
+    return [
+        f"{name}: booked {booked.get(name, 0)}, by days {amount}"
+        for name, amount in expected.items()
+        if booked.get(name, 0) != amount
+    ]
 
 
 def _account(account: list[Fact], plan: str, end_at: datetime) -> list[str]:

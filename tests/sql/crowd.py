@@ -9,7 +9,10 @@ from uuid import UUID
 import asyncpg
 
 ROWS = 100_000
-ALONE = {"tenants", "clocks", "clock_moves", "connections", "endpoints", "faults"}
+ALONE = {
+    "tenants", "clocks", "clock_moves", "connections", "endpoints", "faults",
+    "recognition_policies",
+}  # fmt: skip
 """Tables that stay as they are: a tenant has one or a few rows of them."""
 NAMES = {"attempt_id", "token", "saved_token", "provider_ref", "external_id", "email_normalized"}
 """Texts that name one thing each: a copy has its own."""

@@ -49,6 +49,7 @@ async def live(shop: Shop, word: str, *, month: int) -> None:
     assert (await shop.raw("DELETE", f"/v1/payment-methods/{method}")).status_code == 204
     assert (await shop.raw("DELETE", f"/v1/customers/{gone[0]}")).status_code == 204
     await _overpay(shop, good[0])
+    await _revenue(shop, good[0])
     await _look(shop, good)
     await _tax(shop, word, good[0])
     await _migrate(shop, word)
@@ -306,6 +307,17 @@ async def _overpay(shop: Shop, customer: str) -> None:
     item = (await shop.get("/v1/work-items", status="open"))["data"][0]["id"]
     await shop.get(f"/v1/work-items/{item}")
     await shop.post(f"/v1/work-items/{item}/close", {"reason": "sent back"}, expect=200)
+
+
+async def _revenue(shop: Shop, customer: str) -> None:
+    """A policy of its own, the months, a line's months."""
+    page = await shop.get("/v1/invoices", customer_id=customer)
+    await shop.get("/v1/revenue-schedule", invoice_id=page["data"][0]["id"])
+    await shop.get("/v1/revenue", **{"from": "2026-01", "to": "2026-12"})
+    for mode in ("second", "day"):
+        body = {"mode": mode, "timezone": "Europe/Berlin"}
+        assert (await shop.raw("PUT", "/v1/revenue-policy", json=body)).status_code == 200
+    await shop.get("/v1/revenue-policy")
 
 
 async def _look(shop: Shop, good: tuple[str, str]) -> None:

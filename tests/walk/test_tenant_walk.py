@@ -94,8 +94,14 @@ BODIES: dict[tuple[str, str], Any] = {
     ("post", "/v1/tax-preview"): {
         "customer_id": "{cus}", "lines": [{"amount_minor": 100, "product_id": "{prod}"}],
     },
+    ("put", "/v1/revenue-policy"): {"mode": "day", "timezone": "UTC"},
 }  # fmt: skip
 """A body for each operation that takes one; ``{prefix}`` stands for our own object."""
+QUERIES: dict[str, Any] = {
+    "/v1/revenue-schedule": {"invoice_id": "{inv}"},
+    "/v1/revenue": {"from": "2026-01", "to": "2026-12"},
+}
+"""What a GET has to be asked for."""
 BARE = {
     "get": {
         "/v1/tenant", "/v1/sandboxes", "/v1/api-keys", "/v1/api-keys/{api_key_id}", "/v1/clock",
@@ -114,6 +120,7 @@ BARE = {
         "/v1/tax-rules/{tax_rule_id}",
         "/v1/plan-migrations", "/v1/plan-migrations/{migration_id}",
         "/v1/plan-migrations/{migration_id}/results",
+        "/v1/revenue-policy", "/v1/revenue-schedule", "/v1/revenue",
     },
     "post": {
         "/v1/subscriptions/{subscription_id}/undo-cancel",
@@ -238,7 +245,8 @@ def _plain(operation: Operation, house: House) -> Case:
     for name in operation.texts:
         path = path.replace(f"{{{name}}}", house.texts[name])
     body = BODIES.get((operation.method, operation.path))
-    return Case(operation, "", "own", path, {}, _filled(deepcopy(body), house.ids))
+    query = _filled(QUERIES.get(operation.path, {}), house.ids)
+    return Case(operation, "", "own", path, query, _filled(deepcopy(body), house.ids))
 
 
 def _put(body: Any, place: tuple[str, ...], value: str) -> None:
@@ -377,6 +385,7 @@ async def test_our_own_objects_are_found(
                 "/v1/sandboxes", "/v1/clock", "/v1/dunning-policy", "/v1/ledger/trial-balance",
                 "/v1/access/{customer}/{resource}", "/v1/invoice-settings",
                 "/v1/customers/{customer_id}/invoice-terms",
+                "/v1/revenue-policy", "/v1/revenue",
             }, operation.name  # fmt: skip
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -108,11 +107,8 @@ class ClockMover:
                 moment = await self._sources.earliest(tx, clock, until=move.target_at)
         if busy or (moment is not None and _is_open(moment, clock)):
             return await self._stop_restless(tx, move, clock)
-        if moment is None and not _is_at(clock, move.target_at):
-            # Not the end yet: what follows the clock itself (revenue) is released up to here.
-            await self._open_all(tx, move)
-        elif moment is None:
-            await self._end(tx, move, clock, status="done", at=move.target_at, keeps_moving=[])
+        if moment is None:
+            await self._finish(tx, move, clock)
         elif move.moment_steps >= self._most and moment.due_at <= move.reached_at:
             keeps = f"{moment.kind} of {moment.source} (account {_account(moment.account_id)})"
             await self._stop(tx, move, clock, [f"due again and again: {keeps}"])
@@ -132,8 +128,10 @@ class ClockMover:
 
     # --- ends -----------------------------------------------------------------------------------
 
-    async def _open_all(self, tx: Tx, move: Row[Any]) -> None:
-        """Nothing is left up to the target: the clock shows it, and all of that moment is open."""
+    async def _finish(self, tx: Tx, move: Row[Any], clock: Clock) -> None:
+        """Nothing is left up to the target: the clock shows it, and all of that moment is open.
+        The move ends unless something follows the clock itself (revenue is released up to it):
+        then an iteration after that has been done ends it."""
         await store.set_clock(
             tx,
             tenant_id=move.tenant_id,
@@ -141,6 +139,10 @@ class ClockMover:
             rank=_LAST_RANK,
             number=_LAST_NUMBER,
         )
+        async with tx.reading_as(CLOCK_MOVER):
+            busy = await self._sources.busy(tx, clock)
+        if not busy:
+            await self._end(tx, move, clock, status="done", at=move.target_at, keeps_moving=[])
 
     async def _stop_restless(self, tx: Tx, move: Row[Any], clock: Clock) -> bool:
         """A busy tenant is left to its workers, unless an account does the same without end."""
@@ -187,10 +189,6 @@ class ClockMover:
 
 def _is_open(moment: Moment, clock: Clock) -> bool:
     return (moment.due_at, moment.rank, moment.number) <= (clock.now_at, clock.rank, clock.number)
-
-
-def _is_at(clock: Clock, target_at: datetime) -> bool:
-    return clock.now_at >= target_at and (clock.rank, clock.number) == (_LAST_RANK, _LAST_NUMBER)
 
 
 def _account(account_id: UUID) -> str:
