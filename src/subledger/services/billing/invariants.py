@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from subledger.platform.service import Invariant, Quiet
-from subledger.services.billing.store.recognition import RELEASED_SQL
+from subledger.services.billing.store.recognition import BEHIND_SQL, RELEASED_SQL
 
 INVARIANTS = (
     Invariant(
@@ -260,6 +260,7 @@ INVARIANTS = (
 )
 
 QUIET = (
+    Quiet("billing's revenue", BEHIND_SQL),
     Quiet(
         "billing's migrations",
         "SELECT 'plan migrations' AS what, count(*) AS count FROM billing.plan_migrations"
@@ -273,4 +274,5 @@ WAITS = (
         " WHERE tenant_id = :tenant AND status = 'paused' HAVING count(*) > 0",
     ),
 )
-"""A migration that runs holds the clock; one that is paused waits for a person."""
+"""Before a move ends, revenue is released. A migration that runs holds the clock; one that is
+paused waits for a person."""

@@ -9,12 +9,11 @@ from subledger.contracts.checkouts import Checkouts
 from subledger.contracts.collections import Reservation, ReserveRequest
 from subledger.platform.db import Database, Tx, story
 from subledger.platform.eventlog.consumer import Consumer
-from subledger.platform.service import Quiet, Service, Step
+from subledger.platform.service import Service, Step
 from subledger.services.billing import consumers
 from subledger.services.billing.http import routers
 from subledger.services.billing.invariants import INVARIANTS, QUIET, WAITS
 from subledger.services.billing.jobs import Jobs
-from subledger.services.billing.store import recognition
 from subledger.services.billing.terms import TermsMemory
 from subledger.services.billing.usecases import migrate_plans, reserve
 
@@ -54,7 +53,7 @@ def build(*, database: Database, checkouts: Checkouts) -> Service:
             Step("billing.migrate_plans", jobs.migrate_plans, limit=migrate_plans.BATCH, pause_s=1),
         ],
         due="billing",
-        quiet=[*QUIET, Quiet("billing", recognition.QUIET)],
+        quiet=QUIET,
         waits=WAITS,
         invariants=INVARIANTS,
         attributes={

@@ -85,7 +85,7 @@ INSERT INTO billing.recognition_policies
            day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC', first_at
     FROM (SELECT tenant_id, min(finalized_at) AS first_at,
                  (min(finalized_at) AT TIME ZONE 'UTC')::date AS day
-          FROM billing.invoices GROUP BY tenant_id) AS billed
+          FROM billing.invoices WHERE finalized_at IS NOT NULL GROUP BY tenant_id) AS billed
 ;;
 INSERT INTO billing.recognition_schedules
         (tenant_id, invoice_id, n, policy, currency, net_minor, service_start_at, service_end_at,
@@ -108,7 +108,7 @@ INSERT INTO billing.recognition_schedules
                    (ends.end_at AT TIME ZONE 'UTC')::date - date '0001-01-01' + 1 AS last_day,
                    (i.finalized_at AT TIME ZONE 'UTC')::date - date '0001-01-01' + 1 AS billed_day
         ) AS days
-        WHERE i.status <> 'void' AND l.net_minor <> 0
+        WHERE i.status NOT IN ('draft', 'void') AND l.net_minor <> 0
     ) AS standing
 ;;
 ALTER TABLE billing.invoices FORCE ROW LEVEL SECURITY

@@ -57,12 +57,6 @@ _DRAFTS = sql(
     " WHERE l.tenant_id = i.tenant_id AND l.invoice_id = i.id) AS l"
     " WHERE i.status = 'draft' ORDER BY i.tenant_id, i.id"
 )
-_SERVICES = sql(
-    "SELECT l.tenant_id, l.invoice_id, l.n, l.currency, l.net_minor, l.service_start_at,"
-    " l.service_end_at"
-    f" {by_keys('billing.invoice_lines l', tenant_id='tenants', invoice_id='ids')}"
-    " ORDER BY l.tenant_id, l.invoice_id, l.n"
-)
 _SETTINGS = sql(
     "SELECT s.tenant_id, s.draft_s, s.zero_invoices, s.minimums::text AS minimums, s.updated_at"
     " FROM billing.invoice_settings s WHERE s.tenant_id = ANY (CAST(:tenants AS uuid[]))"
@@ -168,11 +162,6 @@ async def issue_drafts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
 async def drafts_of(tx: Tx, accounts: Iterable[Key]) -> list[Row[Any]]:
     """The drafts of accounts, with ``inputs`` and how many ``lines`` they have, oldest first."""
     return list(await tx.rows(_DRAFTS, **split(accounts)))
-
-
-async def services(tx: Tx, invoices: Iterable[Key]) -> list[Mapping[str, Any]]:
-    """What each line of the invoices is for: its net and its service period."""
-    return [row._asdict() for row in await tx.rows(_SERVICES, **split(invoices))]
 
 
 async def settings(tx: Tx, tenants: Iterable[UUID]) -> dict[UUID, Row[Any]]:

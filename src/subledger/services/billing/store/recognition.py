@@ -2,7 +2,7 @@
 
 What a line has recognized is no column: a policy says through which unit (local day or
 microsecond) all its counted lines are released, and the arithmetic of ``core.recognition`` is
-repeated here over whole units (docs/adr/0006). No unit is ever computed in SQL: there is one
+repeated here over whole units (docs/adr/0007). No unit is ever computed in SQL: there is one
 calendar, in the core.
 """
 
@@ -71,6 +71,12 @@ _ADVANCE_POLICIES = Update(
     keys=["tenant_id", "version"],
     sets=["through_unit", "through_at", "next_at"],
 )
+_LINES = sql(
+    "SELECT l.tenant_id, l.invoice_id, l.n, l.currency, l.net_minor, l.service_start_at,"
+    " l.service_end_at"
+    f" {by_keys('billing.invoice_lines l', tenant_id='tenants', invoice_id='ids')}"
+    " ORDER BY l.tenant_id, l.invoice_id, l.n"
+)
 _INSERT_SCHEDULES = Insert(
     tables.recognition_schedules,
     [
@@ -114,7 +120,7 @@ _DUE = sql(
     LIMIT :limit
     """
 )
-QUIET = f"""
+BEHIND_SQL = f"""
     SELECT 'revenue to release' AS what, count(*) AS count FROM (
         SELECT p.version FROM identity.clocks c
         JOIN billing.recognition_policies p ON p.tenant_id = c.tenant_id
@@ -321,6 +327,11 @@ async def revenue(
         froms=[from_at for from_at, _ in spans],
         tos=[to_at for _, to_at in spans],
     )
+
+
+async def lines(tx: Tx, invoices: Iterable[Key]) -> Sequence[Row[Any]]:
+    """What a schedule needs of the lines of invoices."""
+    return await tx.rows(_LINES, **split(invoices))
 
 
 async def insert_schedules(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:

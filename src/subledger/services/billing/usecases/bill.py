@@ -16,7 +16,6 @@ from subledger.services.billing.store import invoices, subscriptions
 from subledger.services.billing.usecases import drafts
 from subledger.services.billing.usecases.documents import Bill, Saved, encode, invoice_row
 from subledger.services.billing.usecases.issue import Issue, announce, prepare
-from subledger.services.billing.usecases.recognize import open_schedules
 
 __all__ = ["MOST_LINES", "Bill", "RunTooLarge", "Saved", "save"]
 
@@ -50,12 +49,10 @@ async def save(tx: Tx, bills: Sequence[Bill]) -> list[Saved]:
     saved = [*issued, *(each for each, _ in waited)]
     await invoices.insert_runs(tx, [_run(each) for each in saved])
     lines = [line for each in issued for line in _lines(each, 0)]
-    drafted = [line for each, before in waited for line in _lines(each, before)]
-    await invoices.insert_lines(tx, [*lines, *drafted])
-    finalized = {(each.invoice["tenant_id"], each.invoice["id"]): each.bill.at for each in issued}
-    await open_schedules(tx, lines, at=finalized)
+    waiting_lines = [line for each, before in waited for line in _lines(each, before)]
+    await invoices.insert_lines(tx, [*lines, *waiting_lines])
     await subscriptions.set_usage(tx, _usage(bills))
-    await announce(tx, [each.issue for each in issued])
+    await announce(tx, [each.issue for each in issued], lines)
     return saved
 
 

@@ -15,12 +15,11 @@ from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.billing import problems
-from subledger.services.billing.store import invoices, subscriptions
+from subledger.services.billing.store import invoices, recognition, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import TermsMemory
 from subledger.services.billing.usecases import drafts, issue
 from subledger.services.billing.usecases.issue import Issue
-from subledger.services.billing.usecases.recognize import open_schedules
 
 
 async def finalize_due(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -> None:
@@ -71,9 +70,10 @@ async def _finalize(tx: Tx, wanted: Mapping[Key, Recorded | UUID | None], *, for
         issues.append(_issue(values, billed, policies, at, cause))
     await issue.prepare(tx, issues)
     await invoices.issue_drafts(tx, [each.invoice for each in issues])
-    finalized = {(each.invoice["tenant_id"], each.invoice["id"]): each.at for each in issues}
-    await open_schedules(tx, await invoices.services(tx, finalized), at=finalized)
-    await issue.announce(tx, issues)
+    billed_lines = await recognition.lines(
+        tx, [(each.invoice["tenant_id"], each.invoice["id"]) for each in issues]
+    )
+    await issue.announce(tx, issues, billed_lines)
     tx.emit(issue.paid_at_once(each) for each in issues if each.free)
     await issue.put_due(tx, invoices.FINALIZATION, carried)
     await subscriptions.due.drop(

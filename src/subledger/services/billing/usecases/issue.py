@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Row
+
 from subledger.contracts import events
 from subledger.contracts.events import Event
 from subledger.core import ledger as books
@@ -21,6 +23,7 @@ from subledger.platform.db import Tx
 from subledger.platform.due import Due
 from subledger.services.billing import facts, ledger
 from subledger.services.billing.store import invoices, postings, subscriptions
+from subledger.services.billing.usecases.recognize import open_schedules
 
 
 @dataclass(slots=True)
@@ -110,8 +113,13 @@ def raw_total(row: Mapping[str, Any]) -> int:
     )
 
 
-async def announce(tx: Tx, given: Sequence[Issue]) -> None:
-    """Reserve, post and tell, once the rows are written."""
+async def announce(
+    tx: Tx, given: Sequence[Issue], lines: Sequence[Row[Any] | Mapping[str, Any]]
+) -> None:
+    """Reserve, schedule the ``lines`` (rows of ``invoice_lines``), post and tell, once the rows
+    are written."""
+    finalized = {(each.invoice["tenant_id"], each.invoice["id"]): each.at for each in given}
+    await open_schedules(tx, lines, at=finalized)
     await invoices.insert_reservations(
         tx, [reservation(each) for each in given if each.attempt_id is not None]
     )

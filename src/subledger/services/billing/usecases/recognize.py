@@ -105,14 +105,15 @@ class Credit:
 
 
 async def open_schedules(
-    tx: Tx, lines: Sequence[Mapping[str, Any]], *, at: Mapping[Key, datetime]
+    tx: Tx, lines: Sequence[Row[Any] | Mapping[str, Any]], *, at: Mapping[Key, datetime]
 ) -> None:
     """Write a schedule for each invoice line (a row of ``invoice_lines``), in the transaction that
     posts its net; ``at``: when each invoice ``(tenant_id, invoice_id)`` is finalized.
 
     A line of zero has none. A charge without duration is delivered within the day it falls on.
     """
-    given = [line for line in lines if line["net_minor"]]
+    rows = [each if isinstance(each, Mapping) else dict(each._mapping) for each in lines]
+    given = [line for line in rows if line["net_minor"]]
     policies = await _current(tx, {line["tenant_id"]: at[_invoice(line)] for line in given})
     await recognition.insert_schedules(
         tx, [_opened(line, policies[line["tenant_id"]], at[_invoice(line)]) for line in given]
