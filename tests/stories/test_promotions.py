@@ -397,7 +397,7 @@ async def test_codes_that_are_none_unknown_foreign_or_out_of_use(shop, process):
     await shop.post(f"/v1/discounts/{archived}/archive", expect=200)
     for typed, reason in (
         ("THEIRS", "unknown"), ("NOBODYS", "unknown"), ("", "malformed"), ("a_b", "malformed"),
-        ("ОURS", "malformed"),  # a Cyrillic O
+        ("\u041eURS", "malformed"),  # a Cyrillic O
         ("OURS", "inactive"), ("ARCHIVED", "inactive"),
     ):  # fmt: skip
         body = {"customer_id": viewer, "plan_id": plan, "promotion_codes": [typed]}
