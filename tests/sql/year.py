@@ -211,9 +211,10 @@ async def _promotions(shop: Shop, word: str, plan: str) -> None:
             await shop.post(f"{path}/discounts", {"discount_id": own["id"]}, expect=200)
     await shop.post(f"/v1/promotion-codes/{made['id']}/deactivate", expect=200)
     await shop.post(f"/v1/discounts/{own['id']}/archive", expect=200)
-    settings = {"order": "as_attached", "exclusive": "best", "split": "each"}
-    answer = await shop.raw("PUT", "/v1/discount-settings", json=settings)
-    assert answer.status_code == 200, answer.text
+    for split in ("each", "last_line"):
+        settings = {"order": "as_attached", "exclusive": "best", "split": split}
+        answer = await shop.raw("PUT", "/v1/discount-settings", json=settings)
+        assert answer.status_code == 200, answer.text
     await shop.get("/v1/discount-settings")
 
 
