@@ -11,7 +11,7 @@ import asyncpg
 ROWS = 100_000
 ALONE = {
     "tenants", "clocks", "clock_moves", "connections", "endpoints", "faults",
-    "recognition_policies",
+    "recognition_policies", "discount_settings",
 }  # fmt: skip
 """Tables that stay as they are: a tenant has one or a few rows of them."""
 NAMES = {"attempt_id", "token", "saved_token", "provider_ref", "external_id", "email_normalized"}

@@ -36,6 +36,7 @@ async def live(shop: Shop, word: str, *, month: int) -> None:
     await _changes(shop, word, plan)
     await _waiting_invoices(shop, word, plan)
     await _calendar(shop, word)
+    await _promotions(shop, word, plan)
     await _pages(shop, word, plan)
     await _refused(shop, word, plan)
     await shop.card(late[0], "insufficient_funds:3")
@@ -166,6 +167,55 @@ async def _calendar(shop: Shop, word: str) -> None:
     answer = await shop.raw("PATCH", f"/v1/customers/{payer}", json={"timezone": "Asia/Tokyo"})
     assert answer.status_code == 200
     await shop.pump.quiet()
+
+
+async def _promotions(shop: Shop, word: str, plan: str) -> None:
+    """Codes are made, listed, checked, redeemed, given back; discounts come and go."""
+    off, own, _scoped = [
+        await shop.post(
+            "/v1/discounts",
+            {"code": f"{word}-{name}", "name": name, "percent": "10", "duration": "forever"} | more,
+        )
+        for name, more in (
+            ("promo", {}), ("own", {}),
+            ("scoped", {"applies_to": ["price:base", f"plan:{word}-basic", plan]}),
+        )
+    ]  # fmt: skip
+    limits = {"discount_id": off["id"], "most_per_customer": 1, "first_purchase_only": True}
+    made = await shop.post("/v1/promotion-codes", {"code": f"{word}-code", **limits})
+    many = await shop.post("/v1/promotion-codes/bulk", {"n": 3, "prefix": word, **limits})
+    for filters in ({}, {"code": f"{word}-code"}, {"discount_id": off["id"]},
+                    {"batch_id": many["batch_id"]}):  # fmt: skip
+        await shop.get("/v1/promotion-codes", limit=2, **filters)
+    await shop.get(f"/v1/promotion-codes/{made['id']}")
+    customer = await shop.customer(f"{word}-promoted")
+    asked = {"code": f"{word}-code", "customer_id": customer, "plan_id": plan}
+    await shop.post("/v1/promotion-codes/check", asked, expect=200)
+    waiting = await shop.subscribe(
+        customer, plan, promotion_codes=[f"{word}-code"], collection="page",
+        return_url="https://shop.example/x",
+    )  # fmt: skip
+    payment = (await shop.get("/v1/payments", customer_id=customer))["data"][0]["id"]
+    await shop.post(f"/v1/payments/{payment}/cancel", expect=200)
+    await shop.pump.quiet()
+    await shop.post(f"/v1/subscriptions/{waiting['id']}/cancel", {"when": "now"}, expect=200)
+    await shop.card(customer)
+    await shop.post(f"/v1/customers/{customer}/discounts", {"discount_id": own["id"]})
+    bought = await shop.subscribe(customer, plan, promotion_codes=[many["codes"][0]])
+    await shop.get(f"/v1/promotion-codes/{made['id']}/redemptions")
+    for path in (f"/v1/subscriptions/{bought['id']}", f"/v1/customers/{customer}"):
+        await shop.get(f"{path}/discounts")
+        answer = await shop.raw("DELETE", f"{path}/discounts/{own['id']}")
+        assert answer.status_code == 204, answer.text
+        if "subscriptions" in path:
+            await shop.post(f"{path}/discounts", {"discount_id": own["id"]}, expect=200)
+    await shop.post(f"/v1/promotion-codes/{made['id']}/deactivate", expect=200)
+    await shop.post(f"/v1/discounts/{own['id']}/archive", expect=200)
+    for split in ("each", "last_line"):
+        settings = {"order": "as_attached", "exclusive": "best", "split": split}
+        answer = await shop.raw("PUT", "/v1/discount-settings", json=settings)
+        assert answer.status_code == 200, answer.text
+    await shop.get("/v1/discount-settings")
 
 
 async def _catalogue(shop: Shop, word: str, plan: str) -> None:

@@ -14,7 +14,8 @@ from tests.stories.shop import START, Shop, open_shop
 _EMIT = story("tests.walk_overpaid")
 _ID = re.compile(r"[a-z]{2,5}_[0-7][0-9a-hjkmnp-tv-z]{25}")
 NEVER_DELETED = {
-    "prod", "plan", "disc", "sub", "inv", "pay", "mov", "wrk", "txr", "tru", "mig",
+    "prod", "plan", "disc", "sub", "inv", "pay", "mov", "wrk", "txr", "tru", "mig", "promo",
+    "batch",
 }  # fmt: skip
 """Kinds that the API cannot delete. A revoked key stays readable, as the document says."""
 
@@ -71,12 +72,27 @@ async def _sell(house: House) -> None:
     known |= {"prod": product["id"], "plan": plan["id"], "disc": discount["id"]}
     known |= {"cus": customer, "pm": method}
     known["mov"] = (await shop.move_to("2026-02-01"))["id"]
-    bought = await shop.subscribe(customer, plan["id"], discount_ids=[discount["id"]])
+    await _promote(house, customer)
+    bought = await shop.subscribe(customer, plan["id"], promotion_codes=[f"{word}-code"])
     known["sub"] = bought["id"]
     known["inv"] = (await shop.last_invoice(customer))["id"]
     known["pay"] = (await shop.get("/v1/payments", customer_id=customer))["data"][0]["id"]
     key = await shop.post("/v1/api-keys", {"name": f"{word} key", "role": "read"})
     known["key"] = key["id"]
+
+
+async def _promote(house: House, customer: str) -> None:
+    """A typed and a generated promo code, and a personal discount."""
+    shop, word, known = house.shop, house.word, house.ids
+    limits = {"discount_id": known["disc"], "most_redemptions": 1}
+    code = await shop.post("/v1/promotion-codes", {"code": f"{word}-code", **limits})
+    batch = await shop.post("/v1/promotion-codes/bulk", {"n": 1, "prefix": word, **limits})
+    own = await shop.post(
+        "/v1/discounts",
+        {"code": f"{word}-own", "name": f"{word} own", "percent": "1", "duration": "forever"},
+    )
+    await shop.post(f"/v1/customers/{customer}/discounts", {"discount_id": own["id"]})
+    known |= {"promo": code["id"], "batch": batch["batch_id"]}
 
 
 async def _customer(house: House, external_id: str) -> str:
@@ -154,7 +170,7 @@ async def _remember(house: House) -> None:
         "/v1/tenant", "/v1/api-keys", "/v1/clock-moves", "/v1/customers", "/v1/products",
         "/v1/plans", "/v1/discounts", "/v1/subscriptions", "/v1/invoices", "/v1/work-items",
         "/v1/payment-methods", "/v1/payments", "/v1/plan-migrations", "/v1/events?limit=100",
-        "/v1/tax-rates", "/v1/tax-rules",
+        "/v1/tax-rates", "/v1/tax-rules", "/v1/promotion-codes",
     ):  # fmt: skip
         found |= set(_ID.findall((await shop.raw("GET", path)).text))
     found |= {*house.ids.values(), *house.deleted.values(), ids.text("ten", shop.tenant_id)}

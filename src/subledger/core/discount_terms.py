@@ -275,7 +275,13 @@ def runs(discount: Discount, usage: Usage, *, at: datetime, timezone: str = "UTC
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """An attached discount and what it has given before this invoice."""
+    """An attached discount and what it has given before this invoice. ``from_at`` (UTC): only what
+    falls due then or later is discounted; it was attached after what fell due before."""
 
     discount: Discount
     usage: Usage = UNUSED
+    from_at: datetime | None = None
+
+    def has_begun(self, at: datetime) -> bool:
+        """True if it was attached for what falls due at ``at``."""
+        return self.from_at is None or self.from_at <= at

@@ -149,6 +149,7 @@ def due(
     if not parts:
         return Due((), {}, {})
     at = max(due_at, timeline.phases[0].from_at)
+    attached = [each for each in attached if each.has_begun(at)]
     units, free = _free_units(timeline, parts, attached, at)
     shares = [_share_of(timeline, each) for each in parts]
     priced = _priced(timeline, parts, shares, units)

@@ -257,6 +257,30 @@ INVARIANTS = (
                                 OR (s.net_minor IS NULL AND l.net_minor <> 0) END
         """,
     ),
+    Invariant(
+        "a promo code is redeemed as often as it says, and not more often than it may be",
+        """
+        SELECT p.tenant_id, format('promotion %s: counted %s, redeemed %s', p.id, p.redemptions,
+                                   count(r.subscription_id)) AS detail
+        FROM billing.promotions p LEFT JOIN billing.promotion_redemptions r
+          ON r.tenant_id = p.tenant_id AND r.promotion_id = p.id AND r.released_at IS NULL
+        GROUP BY p.tenant_id, p.id
+        HAVING p.redemptions <> count(r.subscription_id)
+            OR count(r.subscription_id) > coalesce(p.most_redemptions, p.redemptions)
+        """,
+    ),
+    Invariant(
+        "a customer redeems a promo code at most as often as one customer may",
+        """
+        SELECT r.tenant_id, format('promotion %s, customer %s: %s times', r.promotion_id,
+                                   r.customer_id, count(*)) AS detail
+        FROM billing.promotion_redemptions r JOIN billing.promotions p
+          ON p.tenant_id = r.tenant_id AND p.id = r.promotion_id
+        WHERE r.released_at IS NULL
+        GROUP BY r.tenant_id, r.promotion_id, r.customer_id, p.most_per_customer
+        HAVING count(*) > p.most_per_customer
+        """,
+    ),
 )
 
 QUIET = (

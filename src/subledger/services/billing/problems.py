@@ -218,3 +218,17 @@ REVENUE_POLICY_CHANGED_OFTEN = declare(
     title="The revenue policy was changed too often",
     fix="Keep the present policy; ask the operator if it has to change again.",
 )
+
+PROMOTION_CODE_REFUSED = declare(
+    "promotion_code_refused",
+    status=422,
+    title="The promo code may not be used",
+    fix="Read reason, and use another code or none; POST /v1/promotion-codes/check tells beforehand"
+    " whether a code works.",
+)
+TOO_MANY_SUBSCRIPTIONS = declare(
+    "too_many_subscriptions",
+    status=409,
+    title="The customer has more live subscriptions than one request changes",
+    fix="Attach the discount to each subscription by POST /v1/subscriptions/{id}/discounts.",
+)

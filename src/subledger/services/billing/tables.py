@@ -119,7 +119,9 @@ discounts = Table(
     Column("currency", Text),
     Column("duration", Text, nullable=False),
     Column("periods", Integer),
+    Column("terms", JSONB, nullable=False),
     Column("created_at", _when, nullable=False),
+    Column("archived_at", _when),
 )
 
 subscriptions = Table(
@@ -208,6 +210,10 @@ subscription_discounts = Table(
     Column("used_periods", Integer, nullable=False),
     Column("taken_minor", BigInteger, nullable=False),
     Column("first_at", _when),
+    Column("from_at", _when),
+    Column("until_at", _when),
+    Column("source", Text, nullable=False),
+    Column("promotion_id", Uuid),
 )
 
 invoice_settings = Table(
@@ -530,4 +536,58 @@ recognition_schedules = Table(
     Column("base_minor", BigInteger, nullable=False),
     Column("is_late", Boolean, nullable=False),
     Column("is_counted", Boolean, nullable=False),
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("code", Text, nullable=False),
+    Column("generated", Boolean, nullable=False),
+    Column("batch_id", Uuid),
+    Column("discount_id", Uuid, nullable=False),
+    Column("customer_id", Uuid),
+    Column("plan_ids", ARRAY(Uuid), nullable=False),
+    Column("currencies", ARRAY(Text), nullable=False),
+    Column("minimum", JSONB, nullable=False),
+    Column("first_purchase_only", Boolean, nullable=False),
+    Column("most_redemptions", BigInteger),
+    Column("most_per_customer", BigInteger),
+    Column("valid_from_at", _when),
+    Column("valid_until_at", _when),
+    Column("redemptions", BigInteger, nullable=False),
+    Column("created_at", _when, nullable=False),
+    Column("deactivated_at", _when),
+)
+
+promotion_redemptions = Table(
+    "promotion_redemptions",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("promotion_id", Uuid, primary_key=True),
+    Column("subscription_id", Uuid, primary_key=True),
+    Column("customer_id", Uuid, nullable=False),
+    Column("redeemed_at", _when, nullable=False),
+    Column("released_at", _when),
+)
+
+customer_discounts = Table(
+    "customer_discounts",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("customer_id", Uuid, primary_key=True),
+    Column("discount_id", Uuid, primary_key=True),
+    Column("added_at", _when, nullable=False),
+    Column("removed_at", _when),
+)
+
+discount_settings = Table(
+    "discount_settings",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("from_at", _when, primary_key=True),
+    Column("stacking", Text, nullable=False),
+    Column("exclusive", Text, nullable=False),
+    Column("split", Text, nullable=False),
 )

@@ -83,6 +83,11 @@ _NOTES: Mapping[str, str] = {
 }
 
 
+def say(message: str, language: Language) -> str:
+    """A message in words of the language; as it is where no catalogue has it."""
+    return _CATALOGUES[language].gettext(message)
+
+
 def explanation(explained: Explained, language: Language) -> str:
     """The invoice line by line, as a text that ends with a newline. Moments are in the
     subscription's own time zone, amounts in the currency's major unit."""

@@ -11,12 +11,15 @@ from subledger.platform.db import Database, Tx
 from subledger.platform.eventlog.http import router as event_feed
 from subledger.platform.http.idempotency import Keys
 from subledger.services.billing.http import (
+    attachments,
     catalogue,
     customers,
+    discounts,
     invoices,
     invoicing,
     ledger,
     plan_migrations,
+    promotions,
     revenue,
     subscriptions,
     taxes,
@@ -37,7 +40,10 @@ def routers(database: Database, checkouts: Checkouts, memory: TermsMemory) -> li
         customers.router(database, KEYS),
         *catalogue.routers(database, KEYS),
         *taxes.routers(database, KEYS, memory.taxes),
+        *discounts.routers(database, KEYS),
+        promotions.router(database, memory, KEYS),
         subscriptions.router(database, checkouts, memory, KEYS),
+        *attachments.routers(database, memory, KEYS),
         invoices.router(database, KEYS),
         *invoicing.routers(database, KEYS),
         *ledger.routers(database, KEYS),

@@ -1,4 +1,4 @@
-"""Products, plans and their versions, discounts."""
+"""Products, plans and their versions."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from subledger.services.billing.http.paging import before_id, before_number, id_
 from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import READ, SAVE_CATALOGUE
 from subledger.services.billing.schemas.catalogue import (
-    Discount,
-    DiscountNew,
     Plan,
     PlanNew,
     PlanVersion,
@@ -29,7 +27,7 @@ from subledger.services.billing.schemas.catalogue import (
     ProductChange,
     ProductNew,
 )
-from subledger.services.billing.schemas.references import DiscountId, PlanId, ProductId
+from subledger.services.billing.schemas.references import PlanId, ProductId
 from subledger.services.billing.store import catalogue as store
 from subledger.services.billing.store import subscriptions
 from subledger.services.billing.usecases import catalogue
@@ -54,14 +52,6 @@ async def load_plan(tx: Tx, tenant_id: UUID, plan_id: UUID) -> Plan:
     return Plan.of(row, (await _prices(tx, [row]))[row.plan_version_id])
 
 
-async def load_discount(tx: Tx, tenant_id: UUID, discount_id: UUID) -> Discount:
-    """Raises not_found."""
-    found = await store.discounts(tx, [(tenant_id, discount_id)])
-    if not found:
-        raise Problem("not_found", detail="There is no such discount.")
-    return Discount.of(found[tenant_id, discount_id])
-
-
 async def _prices(tx: Tx, rows: Sequence[Row[Any]]) -> dict[UUID, list[Row[Any]]]:
     """The prices of each plan version."""
     found: dict[UUID, list[Row[Any]]] = {row.plan_version_id: [] for row in rows}
@@ -72,16 +62,15 @@ async def _prices(tx: Tx, rows: Sequence[Row[Any]]) -> dict[UUID, list[Row[Any]]
 
 
 def routers(database: Database, keys: Keys) -> list[APIRouter]:
-    """``/v1/products``, ``/v1/plans``, ``/v1/discounts``."""
+    """``/v1/products``, ``/v1/plans``."""
     products = APIRouter(prefix="/v1/products", tags=["Products"])
     plans = APIRouter(prefix="/v1/plans", tags=["Plans"])
-    discounts = APIRouter(prefix="/v1/discounts", tags=["Discounts"])
     _write_products(products, database, keys)
     _read_products(products, database)
-    _write_plans(plans, database, keys)
+    _add_create_plan(plans, database, keys)
+    _add_version(plans, database, keys)
     _read_plans(plans, database)
-    _add_discounts(discounts, database, keys)
-    return [products, plans, discounts]
+    return [products, plans]
 
 
 def _write_products(routes: APIRouter, database: Database, keys: Keys) -> None:
@@ -182,7 +171,7 @@ def _read_products(routes: APIRouter, database: Database) -> None:
             return await load_product(tx, caller.tenant_id, product_id)
 
 
-def _write_plans(routes: APIRouter, database: Database, keys: Keys) -> None:
+def _add_create_plan(routes: APIRouter, database: Database, keys: Keys) -> None:
     @routes.post(
         "",
         status_code=201,
@@ -230,6 +219,8 @@ def _write_plans(routes: APIRouter, database: Database, keys: Keys) -> None:
         )
         return replayed(response, answered)
 
+
+def _add_version(routes: APIRouter, database: Database, keys: Keys) -> None:
     @routes.post(
         "/{plan_id}/versions",
         status_code=201,
@@ -332,70 +323,3 @@ def _read_plans(routes: APIRouter, database: Database) -> None:
             has_more=found.has_more,
             next_cursor=found.next_cursor,
         )
-
-
-def _add_discounts(routes: APIRouter, database: Database, keys: Keys) -> None:
-    @routes.post(
-        "",
-        status_code=201,
-        response_model=Discount,
-        summary="Create a discount",
-        description="A percentage or a fixed amount, once, for some periods, or for ever.",
-        responses={**problems("code_taken", "invalid_request", "forbidden")},
-    )
-    async def create_discount(
-        body: DiscountNew, caller: CallerAdmin, response: Response
-    ) -> Discount:
-        async def work(tx: Tx, discount_id: UUID) -> Discount:
-            new = catalogue.NewDiscount(
-                tenant_id=caller.tenant_id, discount_id=discount_id, **dict(body)
-            )
-            await catalogue.create_discount(tx, new, cause=caller.request_id)
-            return await load_discount(tx, caller.tenant_id, discount_id)
-
-        async def again(tx: Tx, discount_id: UUID) -> Discount:
-            return await load_discount(tx, caller.tenant_id, discount_id)
-
-        answered = await keys.run(
-            database,
-            SAVE_CATALOGUE,
-            caller,
-            operation="discounts.create",
-            body=body,
-            work=work,
-            load=again,
-        )
-        return replayed(response, answered)
-
-    @routes.get(
-        "",
-        response_model=Page[Discount],
-        summary="List discounts",
-        description="Newest first.",
-        responses={**problems("invalid_request")},
-    )
-    async def list_discounts(
-        caller: CallerRead, query: PageQuery, code: CodeFilter = None
-    ) -> Page[Discount]:
-        before = before_id(query, "disc")
-        async with database.transaction(READ, tenants=[caller.tenant_id]) as tx:
-            rows = await store.list_discounts(
-                tx, caller.tenant_id, code=code, before=before, limit=query.limit + 1
-            )
-        found = page(rows, query, key=lambda row: id_key(row, "disc"))
-        return Page(
-            data=[Discount.of(row) for row in found.data],
-            has_more=found.has_more,
-            next_cursor=found.next_cursor,
-        )
-
-    @routes.get(
-        "/{discount_id}",
-        response_model=Discount,
-        summary="Get a discount",
-        description="A discount of the catalogue.",
-        responses={**problems("not_found")},
-    )
-    async def get_discount(discount_id: DiscountId, caller: CallerRead) -> Discount:
-        async with database.transaction(READ, tenants=[caller.tenant_id]) as tx:
-            return await load_discount(tx, caller.tenant_id, discount_id)

@@ -83,6 +83,7 @@ def _request(
         start=body.start(),
         charged_method_id=method_id,
         cause=caller.request_id,
+        promotion_codes=tuple(body.promotion_codes),
     )
 
 
@@ -91,6 +92,7 @@ _REFUSALS = (
     "currency_mismatch",
     "price_missing_for_currency",
     "discount_not_applicable",
+    "promotion_code_refused",
     "start_out_of_range",
     "payment_method_required",
     "invalid_request",

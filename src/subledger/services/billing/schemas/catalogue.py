@@ -1,4 +1,4 @@
-"""Products, plans with versions and prices, discounts."""
+"""Products, plans with versions and prices."""
 
 from __future__ import annotations
 
@@ -22,14 +22,11 @@ from subledger.platform.http.fields import (
     ExternalId,
     Flag,
     Name,
-    PositiveAmountMinor,
     PriceAmountMinor,
     Strict,
     Timestamp,
-    plain,
 )
 from subledger.services.billing.schemas.references import (
-    DiscountId,
     PlanId,
     PlanVersionId,
     PriceId,
@@ -413,91 +410,5 @@ class Plan(Strict):
             name=row.name,
             product_id=row.product_id,
             latest=PlanVersion.of(row, prices),
-            created_at=row.created_at,
-        )
-
-
-def _percent(value: Decimal) -> Decimal:
-    exponent = value.as_tuple().exponent
-    if isinstance(exponent, int) and -exponent > 6:
-        raise ValueError("a percentage has at most 6 decimals")
-    if not 0 < value <= 100:
-        raise ValueError("a percentage lies above 0 and up to 100")
-    return value
-
-
-_DISCOUNT_NEW: JsonDict = {
-    "code": "spring",
-    "name": "Spring offer",
-    "percent": "20",
-    "duration": "periods",
-    "periods": 3,
-}
-
-
-class DiscountNew(Strict):
-    """Either ``percent``, or ``amount_minor`` of ``currency``, for some periods."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_DISCOUNT_NEW]})
-
-    code: Code
-    name: Name
-    percent: Annotated[ExactDecimal, AfterValidator(_percent)] | None = None
-    amount_minor: PositiveAmountMinor | None = None
-    currency: CurrencyCode | None = None
-    duration: Literal["once", "periods", "forever"]
-    periods: Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT)] | None = Field(
-        None, description="For how many periods, with the duration `periods`."
-    )
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> DiscountNew:
-        if (self.percent is None) == (self.amount_minor is None):
-            raise ValueError("a discount has either percent or amount_minor")
-        if (self.currency is None) != (self.amount_minor is None):
-            raise ValueError("amount_minor comes with currency, percent without")
-        if (self.duration == "periods") != (self.periods is not None):
-            raise ValueError("periods comes with the duration periods, and only with it")
-        return self
-
-
-class Discount(Strict):
-    """A discount of the catalogue. It never changes."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "disc_01h455vb4pex5vsknk084sn02q",
-                    **_DISCOUNT_NEW,
-                    "amount_minor": None,
-                    "currency": None,
-                    "created_at": "2026-03-01T12:00:00Z",
-                }
-            ]
-        }
-    )
-
-    id: DiscountId
-    code: str
-    name: str
-    percent: str | None
-    amount_minor: int | None
-    currency: str | None
-    duration: str
-    periods: int | None
-    created_at: Timestamp
-
-    @classmethod
-    def of(cls, row: Row[Any]) -> Discount:
-        return cls(
-            id=row.id,
-            code=row.code,
-            name=row.name,
-            percent=None if row.percent is None else plain(row.percent),
-            amount_minor=row.amount_minor,
-            currency=row.currency,
-            duration=row.duration,
-            periods=row.periods,
             created_at=row.created_at,
         )

@@ -36,6 +36,7 @@ from subledger.services.billing.usecases.planned import Planned
 
 MOST_QUANTITY = 10**15
 MOST_DISCOUNTS = 20
+MOST_CODES = 5
 
 Status = Literal[
     "pending",
@@ -48,7 +49,8 @@ Status = Literal[
 ]
 
 
-def _countable(value: Decimal) -> Decimal:
+def countable(value: Decimal) -> Decimal:
+    """Refuse quantities of nothing and beyond 10^15."""
     if not 0 < value <= MOST_QUANTITY:
         raise ValueError("a quantity lies above 0 and up to 10^15")
     return value
@@ -124,8 +126,13 @@ class SubscriptionNew(Strict):
     beneficiary_id: CustomerId | None = Field(None, description="Who uses it; the payer if null.")
     plan_id: PlanId
     currency: CurrencyCode | None = Field(None, description="The customer's own, if null.")
-    quantity: Annotated[Quantity, AfterValidator(_countable)] = Decimal(1)
+    quantity: Annotated[Quantity, AfterValidator(countable)] = Decimal(1)
     discount_ids: list[DiscountId] = Field(default_factory=list, max_length=MOST_DISCOUNTS)
+    promotion_codes: list[Annotated[Text, Field(max_length=200)]] = Field(
+        default_factory=list,
+        max_length=MOST_CODES,
+        description="Promo codes as typed; each gives its discount, after those of discount_ids.",
+    )
     payment_method_id: PaymentMethodId | None = Field(
         None, description="The customer's default method, if null."
     )
@@ -339,7 +346,7 @@ class ChangeNew(Strict):
     )
 
     plan_id: PlanId | None = Field(None, description="Its newest version; as it is, if null.")
-    quantity: Annotated[Quantity, AfterValidator(_countable)] | None = None
+    quantity: Annotated[Quantity, AfterValidator(countable)] | None = None
     at: Timestamp | Literal["period_end"] | None = Field(
         None,
         description="A moment, past or future, or `period_end`; now, if null. A moment in the past"

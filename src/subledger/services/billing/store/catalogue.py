@@ -1,4 +1,4 @@
-"""The catalogue: products, plans with versions and prices, discounts."""
+"""The catalogue: products, plans with versions and prices."""
 
 from __future__ import annotations
 
@@ -22,9 +22,6 @@ _INSERT_PRODUCTS = Insert(
 _INSERT_PLANS = Insert(tables.plans, [column.name for column in tables.plans.c], conflict=_NEW_CODE)
 _INSERT_VERSIONS = Insert(tables.plan_versions, [column.name for column in tables.plan_versions.c])
 _INSERT_PRICES = Insert(tables.prices, [column.name for column in tables.prices.c])
-_INSERT_DISCOUNTS = Insert(
-    tables.discounts, [column.name for column in tables.discounts.c], conflict=_NEW_CODE
-)
 _UPDATE_PRODUCTS = Update(
     tables.products, keys=["tenant_id", "id"], sets=["name", "resources", "tax_category"]
 )
@@ -74,22 +71,6 @@ _LIST_VERSIONS = sql(
     " ORDER BY v.version DESC LIMIT :limit"
 )
 
-_DISCOUNT = (
-    "d.tenant_id, d.id, d.code, d.name, d.kind, d.percent, d.amount_minor, d.currency,"
-    " d.duration, d.periods, d.created_at"
-)
-_DISCOUNTS = sql(
-    f"SELECT {_DISCOUNT} FROM billing.discounts d JOIN {_WANTED} USING (tenant_id, id)"
-)
-_LIST_DISCOUNTS = sql(
-    f"SELECT {_DISCOUNT} FROM billing.discounts d WHERE d.tenant_id = :tenant AND d.id < :before"
-    " ORDER BY d.id DESC LIMIT :limit"
-)
-_DISCOUNTS_BY_CODE = sql(
-    f"SELECT {_DISCOUNT} FROM billing.discounts d"
-    " WHERE d.tenant_id = :tenant AND d.code = :code AND d.id < :before"
-)
-
 
 def _by_key(rows: Iterable[Row[Any]]) -> dict[Key, Row[Any]]:
     return {(row.tenant_id, row.id): row for row in rows}
@@ -110,10 +91,6 @@ async def insert_products(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> int:
 
 async def insert_plans(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> int:
     return await _INSERT_PLANS(tx, _by_code(rows))
-
-
-async def insert_discounts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> int:
-    return await _INSERT_DISCOUNTS(tx, _by_code(rows))
 
 
 async def insert_versions(
@@ -176,16 +153,3 @@ async def list_versions(
     return list(
         await tx.rows(_LIST_VERSIONS, tenant=tenant_id, plan=plan_id, before=before, limit=limit)
     )
-
-
-async def discounts(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
-    return _by_key(await tx.rows(_DISCOUNTS, **split(keys)))
-
-
-async def list_discounts(
-    tx: Tx, tenant_id: UUID, *, code: str | None, before: UUID, limit: int
-) -> list[Row[Any]]:
-    """Discounts with an id below ``before``, newest first."""
-    if code is not None:
-        return list(await tx.rows(_DISCOUNTS_BY_CODE, tenant=tenant_id, code=code, before=before))
-    return list(await tx.rows(_LIST_DISCOUNTS, tenant=tenant_id, before=before, limit=limit))

@@ -29,7 +29,7 @@ _SUBSCRIPTION = """
     coalesce(c.plan_id, v.plan_id) AS change_plan_id,
     coalesce(c.quantity, s.quantity) AS change_quantity,
     ARRAY(SELECT a.discount_id FROM billing.subscription_discounts a
-          WHERE a.tenant_id = s.tenant_id AND a.subscription_id = s.id
+          WHERE a.tenant_id = s.tenant_id AND a.subscription_id = s.id AND a.until_at IS NULL
           ORDER BY a.n) AS discount_ids
 """
 _OF_PLAN = """

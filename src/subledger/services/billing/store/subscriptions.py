@@ -81,7 +81,8 @@ _LATEST_VERSIONS = sql(
 _ATTACHED_DISCOUNTS = sql(
     f"""
     SELECT a.tenant_id, a.subscription_id, a.n, a.used_periods, a.taken_minor, a.first_at,
-           d.id, d.kind, d.percent, d.amount_minor, d.currency, d.duration, d.periods
+           d.id, d.kind, d.percent, d.amount_minor, d.currency, d.duration, d.periods,
+           d.terms::text AS terms, a.from_at, a.until_at
     {by_keys("billing.subscription_discounts a", tenant_id="tenants", subscription_id="ids")}
     JOIN billing.discounts d ON d.tenant_id = a.tenant_id AND d.id = a.discount_id
     ORDER BY a.tenant_id, a.subscription_id, a.n
@@ -89,7 +90,9 @@ _ATTACHED_DISCOUNTS = sql(
 )
 _DISCOUNTS = sql(
     "SELECT d.tenant_id, d.id, d.kind, d.percent, d.amount_minor, d.currency, d.duration,"
-    f" d.periods FROM billing.discounts d JOIN {_WANTED} USING (tenant_id, id)"
+    " d.periods, d.terms::text AS terms, d.archived_at, NULL::timestamptz AS from_at,"
+    " NULL::timestamptz AS until_at"
+    f" FROM billing.discounts d JOIN {_WANTED} USING (tenant_id, id)"
 )
 
 _OCCURRED = Update(tables.accounts, keys=["tenant_id", "id"], sets=["last_occurred_at"])
@@ -147,10 +150,6 @@ _NEXT_CHANGE = sql(
     " JOIN unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[]))"
     " AS w(tenant_id, subscription_id) USING (tenant_id, subscription_id)"
     " GROUP BY tenant_id, subscription_id"
-)
-_ATTACH = Insert(
-    tables.subscription_discounts,
-    ["tenant_id", "subscription_id", "n", "discount_id", "used_periods"],
 )
 _USED = Update(
     tables.subscription_discounts,
@@ -223,7 +222,7 @@ async def attached_discounts(tx: Tx, keys: Iterable[Key]) -> dict[Key, list[Row[
 
 
 async def discounts(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
-    """Discounts of the catalogue."""
+    """Discounts of the catalogue, as if attached for all periods."""
     rows = await tx.rows(_DISCOUNTS, **split(keys))
     return {(row.tenant_id, row.id): row for row in rows}
 
@@ -276,10 +275,6 @@ async def append_changes(tx: Tx, changes: Sequence[Mapping[str, Any]]) -> None:
         tx,
         [{**each, "n": numbers.get(key, 1)} for key, each in zip(keys, changes, strict=True)],
     )
-
-
-async def attach_discounts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
-    await _ATTACH(tx, rows)
 
 
 async def set_usage(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:

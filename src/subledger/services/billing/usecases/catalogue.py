@@ -1,4 +1,4 @@
-"""The catalogue: products, plans and their versions, discounts.
+"""The catalogue: products, plans and their versions.
 
 Facts of the catalogue belong to no account: their subject is the tenant.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +15,6 @@ import msgspec
 from subledger.contracts import events
 from subledger.contracts.events import Event
 from subledger.core.calendar import Interval
-from subledger.core.discounts import Discount, Duration, Kind
 from subledger.core.pricing import PriceModel, kind_of, to_data
 from subledger.core.timeline import Timing
 from subledger.platform import ids
@@ -66,21 +64,6 @@ class NewPlan:
     prices: Sequence[NewPrice]
 
 
-@dataclass(frozen=True, slots=True)
-class NewDiscount:
-    """Either ``percent``, or ``amount_minor`` of ``currency``."""
-
-    tenant_id: UUID
-    discount_id: UUID
-    code: str
-    name: str
-    percent: Decimal | None
-    amount_minor: int | None
-    currency: str | None
-    duration: str
-    periods: int | None
-
-
 async def create_product(
     tx: Tx,
     *,
@@ -102,7 +85,7 @@ async def create_product(
         "tax_category": tax_category or None,
         "created_at": await tx.now(tenant_id),
     }
-    _refuse_taken(await catalogue.insert_products(tx, [row]), "product")
+    refuse_taken(await catalogue.insert_products(tx, [row]), "product")
     data = _product_data(product_id, code, resources)
     await tell(tx, events.PRODUCT_CREATED, tenant_id, data, cause)
 
@@ -166,7 +149,7 @@ async def create_plan(tx: Tx, plan: NewPlan, *, cause: UUID | None) -> None:
         "latest_version": 1,
         "created_at": await tx.now(plan.tenant_id),
     }
-    _refuse_taken(await catalogue.insert_plans(tx, [row]), "plan")
+    refuse_taken(await catalogue.insert_plans(tx, [row]), "plan")
     version_id = await _add_version(
         tx, plan.tenant_id, plan.plan_id, 1, plan.grace_days, plan.trial, plan.prices
     )
@@ -214,37 +197,6 @@ async def add_version(
     )
     data = _plan_data(plan_id, row.code, row.product_id, version_id, number)
     await tell(tx, events.PLAN_VERSIONED, tenant_id, data, cause)
-
-
-async def create_discount(tx: Tx, new: NewDiscount, *, cause: UUID | None) -> None:
-    """A discount that subscriptions can name. Raises code_taken, and InvalidDiscount for figures
-    out of range."""
-    kind = Kind.PERCENT if new.percent is not None else Kind.FIXED
-    Discount(
-        id=str(new.discount_id),
-        kind=kind,
-        percent=new.percent,
-        amount_minor=new.amount_minor,
-        currency=new.currency,
-        duration=Duration(new.duration),
-        periods=new.periods,
-    )
-    row = {
-        "tenant_id": new.tenant_id,
-        "id": new.discount_id,
-        "code": new.code,
-        "name": new.name,
-        "kind": kind.value,
-        "percent": new.percent,
-        "amount_minor": new.amount_minor,
-        "currency": new.currency,
-        "duration": new.duration,
-        "periods": new.periods,
-        "created_at": await tx.now(new.tenant_id),
-    }
-    _refuse_taken(await catalogue.insert_discounts(tx, [row]), "discount")
-    data = {"discount_id": ids.text("disc", new.discount_id)}
-    await tell(tx, events.DISCOUNT_CREATED, new.tenant_id, data, cause)
 
 
 def check_prices(prices: Sequence[NewPrice]) -> None:
@@ -321,11 +273,6 @@ async def _add_version(
     return version
 
 
-def _refuse_taken(written: int, kind: str) -> None:
-    if written == 0:
-        raise Problem(problems.CODE_TAKEN, pointer="/code", detail=f"Another {kind} has this code.")
-
-
 def _product_data(product_id: UUID, code: str, resources: Sequence[str]) -> dict[str, Any]:
     return {
         "product_id": ids.text("prod", product_id),
@@ -344,6 +291,12 @@ def _plan_data(
         "plan_version_id": ids.text("plv", version_id),
         "version": version,
     }
+
+
+def refuse_taken(written: int, kind: str) -> None:
+    """Raises code_taken if the new object was not written, because its code is another's."""
+    if written == 0:
+        raise Problem(problems.CODE_TAKEN, pointer="/code", detail=f"Another {kind} has this code.")
 
 
 async def tell(

@@ -21,7 +21,7 @@ from subledger.services.billing import facts, ledger, problems
 from subledger.services.billing.store import invoices, phases, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
-from subledger.services.billing.usecases import recognize
+from subledger.services.billing.usecases import recognize, redeem
 from subledger.services.billing.usecases.anchors import NOT_BEGUN
 from subledger.services.billing.usecases.close import bill_the_rest
 
@@ -145,6 +145,7 @@ async def _end(
     terms: Mapping[Key, PlanTerms],
 ) -> list[Event]:
     """End subscriptions (locked) and drop everything that was due for them."""
+    await redeem.release(tx, [(row, at, cause) for row, at, _, cause in ended])
     await subscriptions.end_subscriptions(
         tx,
         [

@@ -12,7 +12,7 @@ from sqlalchemy import Row
 
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
-from subledger.services.billing.store import catalogue, reads
+from subledger.services.billing.store import discounts, reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ async def explain(tx: Tx, *, tenant_id: UUID, invoice_id: UUID) -> Explained:
         for step in line.derivation["discounts"]
         if step["discount_id"]
     }
-    named = await catalogue.discounts(tx, used) if used else {}
+    named = await discounts.discounts(tx, used) if used else {}
     inputs = msgspec.json.decode(source.inputs)
     return Explained(
         invoice=invoice,

@@ -24,12 +24,14 @@ from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.billing import facts, problems
-from subledger.services.billing.store import methods, phases, subscriptions
+from subledger.services.billing.store import discounts, methods, phases, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
-from subledger.services.billing.usecases import begin, bill
+from subledger.services.billing.usecases import attachments, begin, bill
+from subledger.services.billing.usecases.attachments import Extra, Purchase
 from subledger.services.billing.usecases.begin import Waiting
 from subledger.services.billing.usecases.bill import Bill, Saved
+from subledger.services.billing.usecases.discounts import check_fits
 from subledger.services.billing.usecases.issue import paid_at_once
 from subledger.services.billing.usecases.opening import (
     MOST_PERIODS,
@@ -67,6 +69,7 @@ class SubscribeRequest:
     start: Start
     charged_method_id: UUID | None
     cause: UUID | None
+    promotion_codes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +130,18 @@ async def subscribe(tx: Tx, memory: TermsMemory, requests: Sequence[SubscribeReq
     most one per payer in a batch.
 
     Raises Problem: unknown_reference (customer, beneficiary, plan, discount), currency_mismatch,
-    price_missing_for_currency, discount_not_applicable, start_out_of_range,
-    payment_method_required; CoreError for amounts out of range.
+    price_missing_for_currency, discount_not_applicable, promotion_code_refused,
+    start_out_of_range, payment_method_required; CoreError for amounts out of range.
     """
     loaded = await _load(tx, memory, requests, locked=True)
-    made = [_prepare(loaded, each) for each in requests]
+    purchases = [_purchase(loaded, each) for each in requests]
+    extras = await attachments.at_purchase(tx, purchases, locked=True)
+    made = [_prepare(loaded, *each) for each in zip(requests, extras, strict=True)]
     due = [each for each in made if each.opening.waits is None]
     waiting = [each for each in made if each.opening.waits is not None]
     await _insert(tx, made)
     tx.emit(_created(each) for each in made)
+    await attachments.save(tx, extras)
     await _remember_methods(tx, requests)
     await begin.wait(
         tx, [Waiting(each.row, each.terms, each.at, each.request.cause) for each in waiting]
@@ -150,7 +156,9 @@ async def subscribe(tx: Tx, memory: TermsMemory, requests: Sequence[SubscribeReq
 
 async def preview(tx: Tx, memory: TermsMemory, request: SubscribeRequest) -> Prepared:
     """What ``subscribe`` would do now. Raises as it does."""
-    return _prepare(await _load(tx, memory, [request], locked=False), request)
+    loaded = await _load(tx, memory, [request], locked=False)
+    extras = await attachments.at_purchase(tx, [_purchase(loaded, request)], locked=False)
+    return _prepare(loaded, request, extras[0])
 
 
 async def _load(
@@ -207,7 +215,23 @@ def _currency(loaded: _Loaded, each: SubscribeRequest, terms: PlanTerms) -> str:
     return currency
 
 
-def _prepare(loaded: _Loaded, each: SubscribeRequest) -> Prepared:
+def _purchase(loaded: _Loaded, each: SubscribeRequest) -> Purchase:
+    terms = loaded.terms[each.tenant_id, loaded.versions[each.tenant_id, each.plan_id]]
+    return Purchase(
+        tenant_id=each.tenant_id,
+        subscription_id=each.subscription_id,
+        customer_id=each.customer_id,
+        currency=_currency(loaded, each, terms),
+        quantity=each.quantity,
+        terms=terms,
+        at=loaded.at[each.tenant_id, each.customer_id],
+        discount_ids=each.discount_ids,
+        codes=each.promotion_codes,
+        cause=each.cause,
+    )
+
+
+def _prepare(loaded: _Loaded, each: SubscribeRequest, extra: Extra) -> Prepared:
     account = loaded.accounts[each.tenant_id, each.customer_id]
     version = loaded.versions[each.tenant_id, each.plan_id]
     terms = loaded.terms[each.tenant_id, version]
@@ -234,9 +258,10 @@ def _prepare(loaded: _Loaded, each: SubscribeRequest) -> Prepared:
         "proration": each.proration,
         "created_at": at,
     }
+    named = [_discount(loaded, each, n) for n in range(len(each.discount_ids))]
     attached = [
-        _Attachment(_discount(loaded, each, n), n, each.subscription_id)
-        for n in range(len(each.discount_ids))
+        _Attachment(found, n, each.subscription_id)
+        for n, found in enumerate([*named, *extra.discounts])
     ]
     draft = _first_draft(row, terms, attached, opened, at)
     return Prepared(
@@ -328,12 +353,8 @@ def _discount(loaded: _Loaded, each: SubscribeRequest, n: int) -> Row[Any]:
             problems.UNKNOWN_REFERENCE, pointer=pointer, detail="There is no such discount."
         )
     currency = each.currency or loaded.accounts[each.tenant_id, each.customer_id].currency
-    if row.currency is not None and row.currency != currency:
-        raise Problem(
-            problems.DISCOUNT_NOT_APPLICABLE,
-            pointer=pointer,
-            detail=f"The discount is in {row.currency}, the subscription in {currency}.",
-        )
+    at = loaded.at[each.tenant_id, each.customer_id]
+    check_fits(row, currency=currency, at=at, pointer=pointer)
     if wanted in each.discount_ids[:n]:
         raise Problem(
             problems.DISCOUNT_NOT_APPLICABLE, pointer=pointer, detail="The discount is named twice."
@@ -386,7 +407,7 @@ async def _insert(tx: Tx, made: Sequence[Prepared]) -> None:
             for row in rows
         ],
     )
-    await subscriptions.attach_discounts(
+    await discounts.attach(
         tx,
         [
             {
@@ -395,6 +416,9 @@ async def _insert(tx: Tx, made: Sequence[Prepared]) -> None:
                 "n": n,
                 "discount_id": discount,
                 "used_periods": 0,
+                "from_at": None,
+                "source": "direct",
+                "promotion_id": None,
             }
             for each in made
             for n, discount in enumerate(each.request.discount_ids, start=1)

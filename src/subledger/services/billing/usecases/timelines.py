@@ -12,7 +12,6 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from subledger.core.calendar import boundary, times_in
-from subledger.core.discounts import Discount, Duration, Kind, Running, Usage
 from subledger.core.errors import CoreError
 from subledger.core.proration import BY_DAY, BY_SECOND
 from subledger.core.timeline import FirstPeriod, Item, Line, Phase, Timeline, Timing
@@ -21,6 +20,7 @@ from subledger.services.billing.store import phases as store
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
 from subledger.services.billing.usecases.anchors import anchor_of, billed_from_at
+from subledger.services.billing.usecases.discounts import line_names, running
 
 _MODES = {"day": BY_DAY, "second": BY_SECOND}
 
@@ -79,10 +79,7 @@ def timeline(
         interval=terms.interval(currency),
         currency=currency,
         phases=phases,
-        attached=tuple(
-            Running(discount_of(each), Usage(each.used_periods, each.taken_minor, each.first_at))
-            for each in attached
-        ),
+        attached=tuple(running(each) for each in attached),
         ended_at=subscription.get("cancel_at"),
         proration=_MODES[subscription["proration"]],
         first_period=FirstPeriod(subscription["first_period"]),
@@ -100,24 +97,11 @@ def _items(
             quantity=quantity,
             timing=each.timing,
             every=times_in(each.interval, cycle) or 1,
-            names=frozenset({each.code, terms.plan_code, terms.product_code}),
+            names=line_names(terms, each),
             metered=each.metered,
         )
         for each in terms.prices_in(currency)
         if sets_up or each.timing is not Timing.ONCE
-    )
-
-
-def discount_of(row: Row[Any]) -> Discount:
-    """A discount's row as the core sees it."""
-    return Discount(
-        id=str(row.id),
-        kind=Kind(row.kind),
-        percent=row.percent,
-        amount_minor=row.amount_minor,
-        currency=row.currency,
-        duration=Duration(row.duration),
-        periods=row.periods,
     )
 
 
