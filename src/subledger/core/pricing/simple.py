@@ -108,10 +108,10 @@ class Commitment:
     """A minimum for all that a period's other prices charge; what is missing is its price (Lago's
     minimum commitment, Orb's minimums: a true-up at the period's end)."""
 
-    minimum_minor: int
+    commitment_minor: int
 
     def __post_init__(self) -> None:
-        check_flat(self.minimum_minor, pointer="/minimum_minor")
+        check_flat(self.commitment_minor, pointer="/commitment_minor")
 
     def priced(self, usage: Usage) -> Priced:
         """The quantity of ``usage`` is what was charged (whole minor units)."""
@@ -121,7 +121,7 @@ class Commitment:
         """What is missing to the minimum, agreed for ``fraction`` of the period; never less than
         zero. What was charged above it is a step of its own."""
         sheet = Sheet()
-        sheet.times("minimum", fraction, self.minimum_minor)
+        sheet.times("minimum", fraction, self.commitment_minor)
         sheet.times("charged", -1, charged_minor)
         if sheet.amount < 0:
             sheet.times("above_minimum", 1, -sheet.amount)

@@ -10,7 +10,7 @@ from sqlalchemy import Row
 
 from subledger.platform.http.fields import Strict, Text, Timestamp
 from subledger.services.billing import facts
-from subledger.services.billing.schemas.catalogue import Interval, Prices
+from subledger.services.billing.schemas.prices import Interval, Prices
 from subledger.services.billing.schemas.references import (
     CustomerId,
     PlanId,
