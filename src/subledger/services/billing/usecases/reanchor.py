@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
 from subledger.core import cycles
+from subledger.core.calendar import Anchor
 from subledger.core.cycles import TakesEffect
 from subledger.platform.db import Tx
+from subledger.services.billing.store import subscriptions
 from subledger.services.billing.terms import TermsMemory
 from subledger.services.billing.usecases import change
 from subledger.services.billing.usecases.anchors import NOT_BEGUN, alignment, cycle_of
@@ -57,6 +60,10 @@ async def _next_grid_day(
     terms = (await memory.load(tx, [(tenant_id, row.plan_version_id)]))[
         tenant_id, row.plan_version_id
     ]
+    payer = (tenant_id, row.payer_id)
+    zone = (await subscriptions.accounts(tx, [payer]))[payer].timezone
     cycle = cycle_of(row._asdict(), terms.interval(row.currency))
+    # The new cycle is counted in the payer's present zone (``restart.hung``).
+    moved = replace(cycle, anchor=Anchor(cycle.anchor.at, zone))
     asked = alignment(billing_anchor)
-    return cycles.reanchor(cycle, at, asked, TakesEffect.NEXT_GRID_DAY).following.start_at
+    return cycles.reanchor(moved, at, asked, TakesEffect.NEXT_GRID_DAY).following.start_at
