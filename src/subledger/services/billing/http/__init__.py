@@ -11,7 +11,9 @@ from subledger.platform.db import Database, Tx
 from subledger.platform.eventlog.http import router as event_feed
 from subledger.platform.http.idempotency import Keys
 from subledger.services.billing.http import (
+    adjustments,
     catalogue,
+    credit_notes,
     customers,
     invoices,
     invoicing,
@@ -38,8 +40,10 @@ def routers(database: Database, checkouts: Checkouts, memory: TermsMemory) -> li
         *catalogue.routers(database, KEYS),
         *taxes.routers(database, KEYS, memory.taxes),
         subscriptions.router(database, checkouts, memory, KEYS),
-        invoices.router(database, KEYS),
+        invoices.router(database, KEYS, memory),
         *invoicing.routers(database, KEYS),
+        credit_notes.router(database, KEYS, memory),
+        adjustments.router(database, KEYS),
         *ledger.routers(database, KEYS),
         *plan_migrations.routers(database, memory, KEYS),
         revenue.router(database),

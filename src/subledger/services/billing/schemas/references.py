@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # a type checker wants the name of a type where pydantic want
     TaxRateId = UUID
     TaxRuleId = UUID
     PlanMigrationId = UUID
+    CreditNoteId = UUID
+    AdjustmentId = UUID
 else:
     CustomerId, ProductId, PlanId = IdOf("cus"), IdOf("prod"), IdOf("plan")
     PlanVersionId, PriceId, DiscountId = IdOf("plv"), IdOf("price"), IdOf("disc")
@@ -29,3 +31,4 @@ else:
     PaymentMethodId, WorkItemId = IdOf("pm"), IdOf("wrk")
     TaxRateId, TaxRuleId = IdOf("txr"), IdOf("tru")
     PlanMigrationId = IdOf("mig")
+    CreditNoteId, AdjustmentId = IdOf("cn"), IdOf("adj")
