@@ -133,6 +133,7 @@ async def _story(client: Client, assembly: Assembly) -> None:
         "move", "/v1/clock-moves", {"to_at": (START + timedelta(days=36)).isoformat()}
     )
     await client.until(f"/v1/clock-moves/{move['id']}", "status", "done")
+    await _with_credit(client, customers["card"])
     for path in ("/v1/invoices", "/v1/payments", "/v1/payment-methods", "/v1/events"):
         await client.get(path, limit=50)
 
@@ -171,6 +172,21 @@ async def _migrated_wrong(client: Client) -> list[str]:
     if len(moved) < 4 or changes != Counter(moved):
         wrong.append(f"moved {sorted(moved)}, changed {dict(changes)}")
     return wrong
+
+
+async def _with_credit(client: Client, customer: str) -> None:
+    """A part of the first invoice goes back, and a part of that is taken back."""
+    page = await client.get("/v1/invoices", customer_id=customer, limit=50)
+    first = min((row for row in page["data"] if row["number"]), key=lambda row: row["number"])
+    await client.post(
+        "note", "/v1/credit-notes",
+        {"invoice_id": first["id"], "reason": "goodwill", "lines": [{"n": 1, "gross_minor": 99}]},
+    )  # fmt: skip
+    await client.post(
+        "adjustment", "/v1/adjustments",
+        {"customer_id": customer, "direction": "debit", "amount_minor": 9, "currency": "EUR",
+         "reason": "too much"},
+    )  # fmt: skip
 
 
 async def _tenant_id(text: str) -> Any:

@@ -37,6 +37,7 @@ async def live(shop: Shop, word: str, *, month: int) -> None:
     await _waiting_invoices(shop, word, plan)
     await _calendar(shop, word)
     await _promotions(shop, word, plan)
+    await _credit_notes(shop, word, plan)
     await _pages(shop, word, plan)
     await _refused(shop, word, plan)
     await shop.card(late[0], "insufficient_funds:3")
@@ -216,6 +217,44 @@ async def _promotions(shop: Shop, word: str, plan: str) -> None:
         answer = await shop.raw("PUT", "/v1/discount-settings", json=settings)
         assert answer.status_code == 200, answer.text
     await shop.get("/v1/discount-settings")
+
+
+async def _credit_notes(shop: Shop, word: str, plan: str) -> None:
+    """Paid and open invoices credited, notes voided and taken along, credit adjusted, an invoice
+    made anew; every list by every filter."""
+    customer, subscription = await _buyer(shop, f"{word}-credited", plan)
+    invoice = (await shop.get("/v1/invoices", customer_id=customer))["data"][0]["id"]
+    body = {"invoice_id": invoice, "reason": "other", "lines": [{"n": 1, "gross_minor": 300}]}
+    await shop.post("/v1/credit-notes/preview", body, expect=200)
+    for _ in range(3):
+        made = await shop.post("/v1/credit-notes", body)
+    await shop.post(f"/v1/credit-notes/{made['id']}/void", {"reason": "mistake"}, expect=200)
+    for path in (f"/v1/credit-notes/{made['id']}", f"/v1/credit-notes/{made['id']}/explain"):
+        await shop.get(path)
+    adjustment = {"customer_id": customer, "amount_minor": 5, "currency": "EUR", "reason": "sorry"}
+    for direction in ("credit", "credit", "credit", "debit"):
+        made = await shop.post("/v1/adjustments", adjustment | {"direction": direction})
+    await shop.get(f"/v1/adjustments/{made['id']}")
+    for path, filters in {
+        "/v1/credit-notes": [{}, {"customer_id": customer}, {"invoice_id": invoice}],
+        "/v1/adjustments": [{}, {"customer_id": customer}],
+    }.items():
+        for each in filters:
+            page = await shop.get(path, limit=1, **each)
+            await shop.get(path, limit=1, cursor=page["next_cursor"], **each)
+    await shop.post(
+        f"/v1/subscriptions/{subscription}/cancel", {"when": "now", "credit_unused": True},
+        expect=200,
+    )  # fmt: skip
+    poor = await shop.customer(f"{word}-unpaid")
+    await shop.card(poor, "soft_decline")
+    refused = await shop.refused(poor, plan)
+    anew = await shop.post(f"/v1/invoices/{refused['invoice_id']}/reissue", {"reason": "anew"})
+    await shop.pump.quiet()
+    await shop.post("/v1/credit-notes", body | {"invoice_id": anew["id"]})
+    await shop.post(
+        f"/v1/subscriptions/{refused['subscription_id']}/cancel", {"when": "now"}, expect=200
+    )
 
 
 async def _catalogue(shop: Shop, word: str, plan: str) -> None:

@@ -12,7 +12,7 @@ from subledger.hosts.assembly import SERVICES, Assembly, Options, assemble
 from subledger.platform import migrate
 from tests.conftest import Server
 from tests.servers import pgbouncer
-from tests.stories.shop import Shop, open_shop
+from tests.stories.shop import Shop, open_shop, seats_plan
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +55,14 @@ async def shop(process: Assembly) -> AsyncIterator[Shop]:
     opened = await open_shop(process)
     yield opened
     await opened.api.aclose()
+
+
+@pytest.fixture
+async def seats(shop: Shop) -> tuple[Shop, str, str]:
+    """A shop, a customer with a card, and two seats at 10.00 a month (28 days from 31 January),
+    bought and quiet."""
+    plan, viewer = await seats_plan(shop), await shop.customer()
+    await shop.card(viewer)
+    bought = await shop.subscribe(viewer, plan, quantity="2")
+    await shop.new_events(viewer)
+    return shop, viewer, str(bought["id"])

@@ -204,6 +204,23 @@ class Shop:
         assert {k: v for k, v in cleared.items() if v} == await self.captured()
 
 
+async def seats_plan(
+    shop: Shop, code: str = "seats", *, amount: str = "1000", unit: str = "month",
+    resource: str = "film:a",
+) -> str:  # fmt: skip
+    """A plan of seats at one price each a month."""
+    product = await shop.post(
+        "/v1/products", {"code": code, "name": code.title(), "resources": [resource]}
+    )
+    plan = await shop.post(
+        "/v1/plans",
+        {"code": code, "name": code.title(), "product_id": product["id"], "prices": [
+            {"code": "seat", "currency": "EUR", "model": "per_unit", "unit_amount": amount,
+             "interval": {"unit": unit, "count": 1}}]},
+    )  # fmt: skip
+    return str(plan["id"])
+
+
 _CHECK = story("tests.check_invariants")
 
 

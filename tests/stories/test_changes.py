@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.stories.shop import seats_plan
+
 PROGRAM = Path(__file__).parents[2] / "examples/recompute_invoice.py"
 HALF = "2026-02-14T10:00:00"
 """Fourteen of the twenty-eight days from 31 January, 11:00 in Berlin."""
@@ -17,29 +19,6 @@ RENEWED = [
     "subscriptions.renew_required", "invoice.finalized", "payment.succeeded", "invoice.paid",
     "subscription.renewed", "entitlement.granted",
 ]  # fmt: skip
-
-
-async def seats_plan(shop, code="seats", *, amount="1000", unit="month", resource="film:a"):
-    product = await shop.post(
-        "/v1/products", {"code": code, "name": code.title(), "resources": [resource]}
-    )
-    plan = await shop.post(
-        "/v1/plans",
-        {"code": code, "name": code.title(), "product_id": product["id"], "prices": [
-            {"code": "seat", "currency": "EUR", "model": "per_unit", "unit_amount": amount,
-             "interval": {"unit": unit, "count": 1}}]},
-    )  # fmt: skip
-    return plan["id"]
-
-
-@pytest.fixture
-async def seats(shop):
-    """A shop, a customer with a card, and two seats at 10.00 a month, bought and quiet."""
-    plan, viewer = await seats_plan(shop), await shop.customer()
-    await shop.card(viewer)
-    bought = await shop.subscribe(viewer, plan, quantity="2")
-    await shop.new_events(viewer)
-    return shop, viewer, bought["id"]
 
 
 async def change(shop, subscription, expect=200, **body):

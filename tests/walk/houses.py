@@ -15,7 +15,7 @@ _EMIT = story("tests.walk_overpaid")
 _ID = re.compile(r"[a-z]{2,5}_[0-7][0-9a-hjkmnp-tv-z]{25}")
 NEVER_DELETED = {
     "prod", "plan", "disc", "sub", "inv", "pay", "mov", "wrk", "txr", "tru", "mig", "promo",
-    "batch",
+    "batch", "cn", "adj",
 }  # fmt: skip
 """Kinds that the API cannot delete. A revoked key stays readable, as the document says."""
 
@@ -77,6 +77,17 @@ async def _sell(house: House) -> None:
     known["sub"] = bought["id"]
     known["inv"] = (await shop.last_invoice(customer))["id"]
     known["pay"] = (await shop.get("/v1/payments", customer_id=customer))["data"][0]["id"]
+    note = await shop.post(
+        "/v1/credit-notes",
+        {"invoice_id": known["inv"], "reason": "other", "memo": f"{word} memo",
+         "lines": [{"n": 1, "gross_minor": 100}]},
+    )  # fmt: skip
+    adjusted = await shop.post(
+        "/v1/adjustments",
+        {"customer_id": customer, "direction": "credit", "amount_minor": 100, "currency": "EUR",
+         "reason": f"{word} reason"},
+    )  # fmt: skip
+    known |= {"cn": note["id"], "adj": adjusted["id"]}
     key = await shop.post("/v1/api-keys", {"name": f"{word} key", "role": "read"})
     known["key"] = key["id"]
 
@@ -170,7 +181,8 @@ async def _remember(house: House) -> None:
         "/v1/tenant", "/v1/api-keys", "/v1/clock-moves", "/v1/customers", "/v1/products",
         "/v1/plans", "/v1/discounts", "/v1/subscriptions", "/v1/invoices", "/v1/work-items",
         "/v1/payment-methods", "/v1/payments", "/v1/plan-migrations", "/v1/events?limit=100",
-        "/v1/tax-rates", "/v1/tax-rules", "/v1/promotion-codes",
+        "/v1/tax-rates", "/v1/tax-rules", "/v1/promotion-codes", "/v1/credit-notes",
+        "/v1/adjustments",
     ):  # fmt: skip
         found |= set(_ID.findall((await shop.raw("GET", path)).text))
     found |= {*house.ids.values(), *house.deleted.values(), ids.text("ten", shop.tenant_id)}

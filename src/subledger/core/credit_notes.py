@@ -5,7 +5,8 @@ stored line, never from today's discount or rate: each is given back in proporti
 rounding (the share of all that is credited so far, less what earlier notes gave back), so that
 notes over one line together give back exactly the line and never more. A line's stored tax is
 its rate on its net less its residue; in proportion to the net both shrink alike, so that the
-share of the stored tax is the share by rate and residue.
+share of the stored tax is the share by rate and residue. Tax that the gross contains is shared in
+the same way. What later invoices took back of a line counts as given back too (``noted``).
 
 Where a note's total goes is ``core.settlement``.
 """
@@ -16,10 +17,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
+from types import MappingProxyType
 
+from subledger.core.amounts import NOTHING, Amounts
+from subledger.core.credit_shares import share, step_of
 from subledger.core.errors import InvalidCredit
 from subledger.core.money import allocate, check_amount, exponent, round_half_up
-from subledger.core.recognition import share_minor
 from subledger.core.settlement import Paid, Settlement, Step, Unpaid, settle
 
 MOST_LINES = 1_000
@@ -67,13 +70,15 @@ class Earlier(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class InvoiceLine:
-    """A stored line (minor units). Lines that are credits themselves are negative and cannot be
-    credited. Raises InvalidCredit where the parts contradict each other."""
+    """A stored line (minor units), whose gross may contain tax. Lines that are credits themselves
+    are negative and cannot be credited. Raises InvalidCredit where the parts contradict each
+    other."""
 
     id: str
     gross_minor: int
     discount_minor: int = 0
     tax_minor: int = 0
+    tax_included_minor: int = 0
 
     def __post_init__(self) -> None:
         check_amount(self.gross_minor, pointer="/gross_minor")
@@ -89,16 +94,26 @@ class InvoiceLine:
             raise InvalidCredit(
                 "tax has the line's sign", pointer="/tax_minor", fix="Give the stored line."
             )
+        if not 0 <= sign * self.tax_included_minor <= sign * self.amounts.priced_minor:
+            raise InvalidCredit(
+                "the tax that a gross contains lies between zero and the gross less discount",
+                pointer="/tax_included_minor",
+                fix="Give the line as it is stored.",
+            )
 
     @property
     def net_minor(self) -> int:
-        """Gross less discount."""
-        return self.gross_minor - self.discount_minor
+        """Gross less discount less the tax that the gross contains."""
+        return self.gross_minor - self.discount_minor - self.tax_included_minor
+
+    @property
+    def amounts(self) -> Amounts:
+        return Amounts(self.gross_minor, self.discount_minor, self.net_minor, self.tax_minor)
 
     @property
     def total_minor(self) -> int:
         """Net and tax."""
-        return self.gross_minor - self.discount_minor + self.tax_minor
+        return self.net_minor + self.tax_minor
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +171,10 @@ class NoteLine:
     step: Step
 
     @property
+    def amounts(self) -> Amounts:
+        return Amounts(self.gross_minor, self.discount_minor, self.net_minor, self.tax_minor)
+
+    @property
     def total_minor(self) -> int:
         """Net and tax."""
         return self.net_minor + self.tax_minor
@@ -177,20 +196,7 @@ class CreditNote:
     state: State = State.ISSUED
 
 
-@dataclass(slots=True)
-class _Credited:
-    """What standing notes gave back of one line."""
-
-    gross: int = 0
-    discount: int = 0
-    tax: int = 0
-
-    @property
-    def total(self) -> int:
-        return self.gross - self.discount + self.tax
-
-
-_NOTHING = _Credited()
+_NONE: Mapping[str, Amounts] = MappingProxyType({})
 
 
 def credit_note(
@@ -199,6 +205,7 @@ def credit_note(
     *,
     reason: Reason = Reason.OTHER,
     earlier: Iterable[CreditNote] = (),
+    taken: Mapping[str, Amounts] = _NONE,
     unpaid: Unpaid = Unpaid.OFFSET,
     paid: Paid = Paid.CREDIT,
     open_of: OpenOf = OpenOf.INVOICE,
@@ -206,8 +213,8 @@ def credit_note(
     state: State = State.ISSUED,
 ) -> CreditNote:
     """The note for these requests, after the ``earlier`` notes of the invoice (of which only
-    issued ones count). ``refund_minor`` asks for exactly that much money back, the rest becomes
-    credit.
+    issued ones count). ``taken`` is what later invoices took back of lines, by their ids.
+    ``refund_minor`` asks for exactly that much money back, the rest becomes credit.
 
     Raises InvalidCredit, with what is left, for an invoice that is neither open nor paid, an
     unknown or repeated line, more than is left of a line or of the invoice, a refund above what
@@ -216,9 +223,9 @@ def credit_note(
     _check_request(invoice, requests)
     standing = [each for each in earlier if each.state is State.ISSUED]
     credited = _credited(standing)
-    lines = _note_lines(invoice, requests, credited)
+    lines = _note_lines(invoice, requests, _joined(credited, taken))
     total = sum(each.total_minor for each in lines)
-    left = max(invoice.total_minor - sum(each.total_minor for each in standing), 0)
+    left = _left_of_invoice(invoice, standing)
     if total > left:
         raise InvalidCredit(
             f"{left} of the invoice is left to credit, not {total}",
@@ -271,23 +278,32 @@ def _check_request(invoice: Invoice, requests: Sequence[Request]) -> None:
         )
 
 
-def _credited(standing: Sequence[CreditNote]) -> dict[str, _Credited]:
+def _left_of_invoice(invoice: Invoice, standing: Sequence[CreditNote]) -> int:
+    return max(invoice.total_minor - sum(each.total_minor for each in standing), 0)
+
+
+def _credited(standing: Sequence[CreditNote]) -> dict[str, Amounts]:
+    """What standing notes gave back of each line."""
     if len(standing) > MOST_NOTES:
         raise InvalidCredit(
             f"an invoice has at most {MOST_NOTES} notes", pointer="/earlier", fix="Issue fewer."
         )
-    found: dict[str, _Credited] = {}
+    found: dict[str, Amounts] = {}
     for note in standing:
         for line in note.lines:
-            sums = found.setdefault(line.line_id, _Credited())
-            sums.gross += line.gross_minor
-            sums.discount += line.discount_minor
-            sums.tax += line.tax_minor
+            found[line.line_id] = found.get(line.line_id, NOTHING) + line.amounts
     return found
 
 
+def _joined(credited: Mapping[str, Amounts], taken: Mapping[str, Amounts]) -> Mapping[str, Amounts]:
+    return {
+        line_id: credited.get(line_id, NOTHING) + taken.get(line_id, NOTHING)
+        for line_id in {*credited, *taken}
+    }
+
+
 def _note_lines(
-    invoice: Invoice, requests: Sequence[Request], credited: Mapping[str, _Credited]
+    invoice: Invoice, requests: Sequence[Request], credited: Mapping[str, Amounts]
 ) -> list[NoteLine]:
     by_id = {each.id: each for each in invoice.lines}
     found = []
@@ -299,18 +315,13 @@ def _note_lines(
                 pointer=f"/lines/{place}/line_id",
                 fix="Name a line of this invoice.",
             )
-        before = credited.get(line.id, _NOTHING)
+        before = credited.get(line.id, NOTHING)
         found.append(_note_line(line, before, request.gross_minor, place))
     return found
 
 
-def _note_line(line: InvoiceLine, before: _Credited, gross: int, place: int) -> NoteLine:
-    """The cumulative shares less what earlier notes gave back.
-
-    The bounds bind only where a note between others was made void, whose unit of rounding may
-    now be missing: no part of the note is negative, and what is left of the line is not either.
-    """
-    left = max(line.gross_minor - before.gross, 0)
+def _note_line(line: InvoiceLine, before: Amounts, gross: int, place: int) -> NoteLine:
+    left = max(line.gross_minor - before.gross_minor, 0)
     if not 0 < gross <= left:
         raise InvalidCredit(
             f"{left} of line {line.id} is left to credit, not {gross}",
@@ -318,39 +329,14 @@ def _note_line(line: InvoiceLine, before: _Credited, gross: int, place: int) -> 
             fix="Credit more than zero and at most what is left.",
             left_minor=left,
         )
-    discount_left = line.discount_minor - before.discount
-    net_before = before.gross - before.discount
-    gross_after = before.gross + gross
-    discount = share_minor(line.discount_minor, gross_after, line.gross_minor) - before.discount
-    least, most = max(0, gross - (left - discount_left)), min(gross, discount_left)
-    discount = min(max(discount, least), most)
-    net_after = net_before + gross - discount
-    tax_left = line.tax_minor - before.tax
-    if net_after == line.net_minor:
-        tax = tax_left
-    else:
-        tax = share_minor(line.tax_minor, net_after, line.net_minor) - before.tax
-        tax = min(max(tax, 0), tax_left)
+    given = share(line.amounts, before, gross)
     return NoteLine(
         line_id=line.id,
         gross_minor=gross,
-        discount_minor=discount,
-        net_minor=gross - discount,
-        tax_minor=tax,
-        step={
-            "kind": "credit",
-            "line_id": line.id,
-            "rounding": "half_up_cumulative",
-            "line_gross_minor": line.gross_minor,
-            "line_discount_minor": line.discount_minor,
-            "line_tax_minor": line.tax_minor,
-            "before_gross_minor": before.gross,
-            "before_discount_minor": before.discount,
-            "before_tax_minor": before.tax,
-            "gross_minor": gross,
-            "discount_minor": discount,
-            "tax_minor": tax,
-        },
+        discount_minor=given.discount_minor,
+        net_minor=given.net_minor,
+        tax_minor=given.tax_minor,
+        step=step_of(line.id, line.amounts, before, given),
     )
 
 
@@ -366,11 +352,40 @@ def left_minor(line: InvoiceLine, earlier: Iterable[CreditNote] = ()) -> int:
     return max(line.gross_minor - gone, 0)
 
 
-def rest(invoice: Invoice, earlier: Iterable[CreditNote] = ()) -> tuple[Request, ...]:
-    """The requests that credit all that is left of every line."""
-    notes = tuple(earlier)
-    found = ((each.id, left_minor(each, notes)) for each in invoice.lines)
-    return tuple(Request(line_id, left) for line_id, left in found if left)
+def rest(
+    invoice: Invoice,
+    earlier: Iterable[CreditNote] = (),
+    *,
+    taken: Mapping[str, Amounts] = _NONE,
+) -> tuple[Request, ...]:
+    """The requests that credit all that is left: of every line and, where the invoice has credits
+    itself and so bills less than its charges, of the invoice, the first lines first."""
+    standing = [each for each in earlier if each.state is State.ISSUED]
+    before = _joined(_credited(standing), taken)
+    left = _left_of_invoice(invoice, standing)
+    found = []
+    for line in invoice.lines:
+        given = before.get(line.id, NOTHING)
+        gross = _fitting(line, given, max(line.gross_minor - given.gross_minor, 0), left)
+        if gross:
+            left -= _note_line(line, given, gross, 0).total_minor
+            found.append(Request(line.id, gross))
+    return tuple(found)
+
+
+def _fitting(line: InvoiceLine, before: Amounts, most: int, left: int) -> int:
+    """The greatest gross, at most ``most``, that gives back at most ``left``. A total grows with
+    its gross, so that it is found by halving."""
+    if most == 0 or _note_line(line, before, most, 0).total_minor <= left:
+        return most
+    least = 0
+    while most - least > 1:
+        middle = (least + most) // 2
+        if _note_line(line, before, middle, 0).total_minor <= left:
+            least = middle
+        else:
+            most = middle
+    return least
 
 
 def unused(
@@ -411,14 +426,14 @@ def refundable_minor(invoice: Invoice) -> int:
 
 
 def _open_of_lines(
-    invoice: Invoice, lines: Sequence[NoteLine], credited: Mapping[str, _Credited]
+    invoice: Invoice, lines: Sequence[NoteLine], credited: Mapping[str, Amounts]
 ) -> int:
     """What of these lines is open: their totals less their share of what settled the invoice and
     what was credited of them, each at most what the note gives back of it."""
     settled = min(invoice.paid_minor + invoice.credit_applied_minor, max(invoice.total_minor, 0))
     shares = allocate(settled, [max(each.total_minor, 0) for each in invoice.lines])
     opened = {
-        line.id: line.total_minor - share - credited.get(line.id, _NOTHING).total
+        line.id: line.total_minor - share - credited.get(line.id, NOTHING).total_minor
         for line, share in zip(invoice.lines, shares, strict=True)
     }
     return sum(min(max(opened[each.line_id], 0), each.total_minor) for each in lines)

@@ -18,6 +18,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from subledger.core.noted import capped
 from subledger.core.tax import StoredTax, credit_tax
 from subledger.core.timeline import Line
 
@@ -29,7 +30,7 @@ _Amounts = tuple[int, int]
 def difference(intended: Iterable[Line], billed: Iterable[Line]) -> list[Line]:
     """The lines that make ``billed`` into ``intended``. Intended lines have different keys
     (AssertionError: the second of two would be billed again and again)."""
-    intended = tuple(intended)
+    intended, billed = tuple(intended), tuple(billed)
     assert len({line.key for line in intended}) == len(intended), "one line per price and moment"
     existing: dict[tuple[str, datetime], list[Line]] = {}
     for line in billed:
@@ -46,7 +47,7 @@ def difference(intended: Iterable[Line], billed: Iterable[Line]) -> list[Line]:
             result.append(line)
     for key in sorted(existing):
         result += _credits(existing[key])
-    return result
+    return capped(result, billed)
 
 
 def _amounts(lines: Sequence[Line]) -> _Amounts:

@@ -25,6 +25,7 @@ from subledger.core.difference import difference, discounts_of
 from subledger.core.discounts import Running, Usage
 from subledger.core.intended import due, parts_at, parts_at_end, windows
 from subledger.core.money import check_amount
+from subledger.core.noted import held
 from subledger.core.tax import LineTax, TaxLine
 from subledger.core.timeline import UNTAXED, Draft, Line, Taxed, Timeline
 
@@ -79,6 +80,7 @@ def draft(
     if existing:
         lines = difference(lines, existing)
     taxed_lines, rounding = _with_taxes(timeline, lines, taxed)
+    taxed_lines = held(taxed_lines, existing)
     return _sum(
         timeline, taxed_lines, last, n - first_period, None if over else start_at, usage, rounding
     )
@@ -98,11 +100,14 @@ def redraft(
     first_period: int,
     periods: int,
     horizon_at: datetime,
+    voided: Sequence[Line] = (),
 ) -> Draft:
     """``draft`` of ``periods`` periods that are billed already, in full or in part. The usage of
-    ``timeline.attached`` is as it stands now: what ``billed`` took is left out of it first."""
+    ``timeline.attached`` is as it stands now: what ``billed`` took, and what lines took that are
+    ``voided`` and so not billed any more, is left out of it first."""
+    took = (*billed, *voided)
     fresh = replace(
-        timeline, attached=_before(timeline, billed, first_period=first_period, periods=periods)
+        timeline, attached=_before(timeline, took, first_period=first_period, periods=periods)
     )
     return draft(
         fresh,

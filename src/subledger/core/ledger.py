@@ -13,6 +13,7 @@ DEFERRED_REVENUE = "deferred_revenue"
 REVENUE = "revenue"
 TAX_PAYABLE = "tax_payable"
 BAD_DEBT = "bad_debt"
+ADJUSTMENT_EXPENSE = "adjustment_expense"
 ROUNDING = "rounding"
 
 
@@ -187,3 +188,12 @@ def recognized(*, amount_minor: int, currency: str) -> tuple[Transfer, ...]:
     if amount_minor < 0:
         return _transfers(currency, (REVENUE, DEFERRED_REVENUE, -amount_minor))
     return _transfers(currency, (DEFERRED_REVENUE, REVENUE, amount_minor))
+
+
+def adjusted(*, customer: str, amount_minor: int, currency: str) -> tuple[Transfer, ...]:
+    """A person gives the customer credit: adjustment expense → credit; below zero it is taken
+    back, the other way round."""
+    expense, owed = ADJUSTMENT_EXPENSE, credit(customer)
+    if amount_minor < 0:
+        return _transfers(currency, (owed, expense, -amount_minor))
+    return _transfers(currency, (expense, owed, amount_minor))

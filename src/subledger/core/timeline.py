@@ -9,6 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from subledger.core.amounts import NOTHING, Amounts
 from subledger.core.calendar import Anchor, Interval, Period
 from subledger.core.discounts import Exclusive, Order, Running, Split, Usage
 from subledger.core.pricing import PriceModel
@@ -157,6 +158,8 @@ class Line:
     tax_rate: Decimal
     derivation: Mapping[str, Any]
     tax_included_minor: int = 0
+    noted: Amounts = NOTHING
+    """What credit notes gave back of a stored line (positive)."""
 
     @property
     def key(self) -> tuple[str, datetime]:

@@ -57,10 +57,33 @@ def invoice(
         "total_minor": values["total_minor"],
         "credited_minor": values["credited_minor"],
         "credit_applied_minor": values["credit_applied_minor"],
+        "noted_minor": values.get("noted_minor", 0),
+        "offset_minor": values.get("offset_minor", 0),
         "status": values["status"],
         "due_at": moment(values["due_at"]),
         "reason": values["reason"],
         "subscription_ids": [ids.text("sub", each) for each in subscription_ids],
+    }
+
+
+def credit_note(row: Row[Any] | Mapping[str, Any], **changed: Any) -> dict[str, Any]:
+    """The fields of ``credit_note.*``; the memo stays out."""
+    values = {**(row if isinstance(row, Mapping) else row._mapping), **changed}
+    return {
+        "credit_note_id": ids.text("cn", values["id"]),
+        "number": number_text(values["series"], values["number"]),
+        "invoice_id": ids.text("inv", values["invoice_id"]),
+        "customer_id": ids.text("cus", values["account_id"]),
+        "status": values["status"],
+        "reason": values["reason"],
+        "currency": values["currency"],
+        **{
+            name: values[name]
+            for name in (
+                *("gross_minor", "discount_minor", "net_minor", "tax_minor", "total_minor"),
+                *("offset_minor", "credit_minor", "refund_minor"),
+            )
+        },
     }
 
 

@@ -232,3 +232,59 @@ TOO_MANY_SUBSCRIPTIONS = declare(
     title="The customer has more live subscriptions than one request changes",
     fix="Attach the discount to each subscription by POST /v1/subscriptions/{id}/discounts.",
 )
+
+INVOICE_NOT_CREDITABLE = declare(
+    "invoice_not_creditable",
+    status=409,
+    title="The invoice cannot be credited",
+    fix="Credit an open or paid invoice; what was written off is paid first.",
+)
+CREDIT_EXCEEDS_LINE = declare(
+    "credit_exceeds_line",
+    status=422,
+    title="More is to be credited than is left",
+    fix="Credit at most left_minor; earlier credit notes and later invoices count.",
+)
+NOTHING_TO_CREDIT = declare(
+    "nothing_to_credit",
+    status=409,
+    title="Nothing of the invoice is left to credit",
+    fix="Read its credit notes by GET /v1/credit-notes?invoice_id=….",
+)
+REFUND_UNAVAILABLE = declare(
+    "refund_unavailable",
+    status=422,
+    title="Money is not sent back by credit notes yet",
+    fix="Leave out settlement: what was paid becomes credit that pays for later invoices.",
+)
+CREDIT_NOTE_VOID = declare(
+    "credit_note_void",
+    status=409,
+    title="The credit note is void already",
+    fix="Read the credit note; issue a new one.",
+)
+CREDIT_NOTE_USED = declare(
+    "credit_note_used",
+    status=409,
+    title="The credit note has done its work",
+    fix="A note can be voided while its invoice is open and its credit unused; take credit back by"
+    " POST /v1/adjustments.",
+)
+INVOICE_CREDITED = declare(
+    "invoice_credited",
+    status=409,
+    title="Credit notes of the invoice stand",
+    fix="Void its credit notes first, or credit the rest.",
+)
+CREDIT_INSUFFICIENT = declare(
+    "credit_insufficient",
+    status=409,
+    title="The customer has less credit",
+    fix="Take back at most the customer's credit (GET /v1/customers/{id}/balance).",
+)
+INVOICE_NOT_REISSUABLE = declare(
+    "invoice_not_reissuable",
+    status=409,
+    title="The invoice cannot be made anew",
+    fix="Void it, or credit it and change the subscription.",
+)

@@ -261,6 +261,10 @@ invoices = Table(
     Column("inputs", JSONB, nullable=False),
     Column("content_hash", Text, nullable=False),
     Column("tax", JSONB),
+    Column("noted_minor", BigInteger, nullable=False),
+    Column("offset_minor", BigInteger, nullable=False),
+    Column("replaces_invoice_id", Uuid),
+    Column("replaced_by_invoice_id", Uuid),
 )
 
 billing_runs = Table(
@@ -297,6 +301,10 @@ invoice_lines = Table(
     Column("tax_rate", Numeric, nullable=False),
     Column("currency", Text, nullable=False),
     Column("derivation", JSONB, nullable=False),
+    Column("noted_gross_minor", BigInteger, nullable=False),
+    Column("noted_discount_minor", BigInteger, nullable=False),
+    Column("noted_net_minor", BigInteger, nullable=False),
+    Column("noted_tax_minor", BigInteger, nullable=False),
 )
 
 reservations = Table(
@@ -590,4 +598,63 @@ discount_settings = Table(
     Column("stacking", Text, nullable=False),
     Column("exclusive", Text, nullable=False),
     Column("split", Text, nullable=False),
+)
+
+credit_notes = Table(
+    "credit_notes",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("account_id", Uuid, nullable=False),
+    Column("invoice_id", Uuid, nullable=False),
+    Column("series", Text, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("memo", Text),
+    Column("currency", Text, nullable=False),
+    Column("gross_minor", BigInteger, nullable=False),
+    Column("discount_minor", BigInteger, nullable=False),
+    Column("net_minor", BigInteger, nullable=False),
+    Column("tax_minor", BigInteger, nullable=False),
+    Column("total_minor", BigInteger, nullable=False),
+    Column("offset_minor", BigInteger, nullable=False),
+    Column("credit_minor", BigInteger, nullable=False),
+    Column("refund_minor", BigInteger, nullable=False),
+    Column("credit_before_minor", BigInteger, nullable=False),
+    Column("derivation", JSONB, nullable=False),
+    Column("issued_at", _when, nullable=False),
+    Column("recorded_at", _when, nullable=False),
+    Column("voided_at", _when),
+    Column("void_reason", Text),
+)
+
+credit_note_lines = Table(
+    "credit_note_lines",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("credit_note_id", Uuid, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("invoice_id", Uuid, nullable=False),
+    Column("gross_minor", BigInteger, nullable=False),
+    Column("discount_minor", BigInteger, nullable=False),
+    Column("net_minor", BigInteger, nullable=False),
+    Column("tax_minor", BigInteger, nullable=False),
+    Column("deferred_minor", BigInteger, nullable=False),
+    Column("revenue_minor", BigInteger, nullable=False),
+    Column("derivation", JSONB, nullable=False),
+)
+
+adjustments = Table(
+    "adjustments",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("account_id", Uuid, nullable=False),
+    Column("direction", Text, nullable=False),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("made_by", Text, nullable=False),
+    Column("made_at", _when, nullable=False),
 )

@@ -18,6 +18,8 @@ from importlib.resources import files
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+from sqlalchemy import Row
+
 from subledger.core import money
 from subledger.core.calendar import parse_zone
 from subledger.services.billing import facts
@@ -100,15 +102,57 @@ def tax_note(note: Mapping[str, Any], language: Language) -> str:
     return said.format(reason=note["exempt_reason"] or "")
 
 
-class _Teller:
-    def __init__(self, explained: Explained, language: Language) -> None:
-        self._explained = explained
-        self._currency: str = explained.invoice.currency
-        self._language: Language = language
+class Words:
+    """How amounts, numbers and moments are told in a language, a currency and a time zone."""
+
+    def __init__(self, *, currency: str, timezone: str, language: Language) -> None:
+        self._currency = currency
         self._comma = language == "ru"
         self._say = _CATALOGUES[language].gettext
-        self._zone_name: str = explained.inputs["timezone"]
-        self._zone: ZoneInfo = parse_zone(self._zone_name)
+        self._zone_name = timezone
+        self._zone: ZoneInfo = parse_zone(timezone)
+
+    def _times(self) -> str:
+        return self._say("Times are those of {zone}.").format(zone=self._zone_name)
+
+    def _heading(self, row: Row[Any]) -> str:
+        return f"{row.n}. {facts.price_text(row.plan_name, row.price_code)}, " + self._say(
+            "from {start} until {end}"
+        ).format(start=self._moment(row.service_start_at), end=self._moment(row.service_end_at))
+
+    def _sum(self, label: str, amount_minor: int) -> str:
+        return f"{self._say(label)}: {self._amount(amount_minor)}"
+
+    def _amount(self, minor: int | str) -> str:
+        """Minor units (an integer, or exact text: ``12.5``, ``25/2``) with the currency."""
+        if isinstance(minor, str):
+            if "/" in minor:
+                above, _, below = minor.partition("/")
+                exact = Decimal(above) / Decimal(below)
+            else:
+                exact = Decimal(minor)
+            if exact != exact.to_integral_value():
+                major = exact.scaleb(-money.exponent(self._currency))
+                return f"{self._number(facts.quantity_text(major))} {self._currency}"
+            minor = int(exact)
+        return f"{self._number(money.format_minor(minor, self._currency))} {self._currency}"
+
+    def _number(self, text: str) -> str:
+        return text.replace(".", ",") if self._comma else text
+
+    def _moment(self, at: datetime) -> str:
+        return at.astimezone(self._zone).strftime("%Y-%m-%d %H:%M")
+
+
+class _Teller(Words):
+    def __init__(self, explained: Explained, language: Language) -> None:
+        super().__init__(
+            currency=explained.invoice.currency,
+            timezone=explained.inputs["timezone"],
+            language=language,
+        )
+        self._explained = explained
+        self._language: Language = language
 
     def text(self) -> str:
         invoice = self._explained.invoice
@@ -117,7 +161,7 @@ class _Teller:
             self._say("Invoice {number} of {day}").format(
                 number=number, day=self._moment(invoice.finalized_at)
             ),
-            self._say("Times are those of {zone}.").format(zone=self._zone_name),
+            self._times(),
         ]
         for each in self._explained.lines:
             lines += ["", *self._line(each)]
@@ -166,12 +210,7 @@ class _Teller:
 
     def _line(self, each: ExplainedLine) -> list[str]:
         row, derivation = each.row, each.derivation
-        told = [
-            f"{row.n}. {facts.price_text(row.plan_name, row.price_code)}, "
-            + self._say("from {start} until {end}").format(
-                start=self._moment(row.service_start_at), end=self._moment(row.service_end_at)
-            )
-        ]
+        told = [self._heading(row)]
         if row.kind == "credit":
             told.append("   " + self._say("takes back what an earlier invoice charged"))
         told += ["   " + self._step(step) for step in derivation["steps"]]
@@ -185,6 +224,9 @@ class _Teller:
                 )
             )
         told += ["   " + self._discount(step) for step in derivation["discounts"]]
+        if "capped" in derivation:
+            said = self._say("instead of {amount}: credit notes gave the rest back before")
+            told.append("   " + said.format(amount=self._amount(derivation["capped"]["net_minor"])))
         told += ["   " + self._tax(each) for each in derivation.get("taxes", ())]
         if derivation["tax_minor"] and "taxes" not in derivation:
             told.append(
@@ -236,26 +278,3 @@ class _Teller:
             percent=self._number(step["percent"]),
             amount=self._amount(step["tax_minor"]),
         )
-
-    def _sum(self, label: str, amount_minor: int) -> str:
-        return f"{self._say(label)}: {self._amount(amount_minor)}"
-
-    def _amount(self, minor: int | str) -> str:
-        """Minor units (an integer, or exact text: ``12.5``, ``25/2``) with the currency."""
-        if isinstance(minor, str):
-            if "/" in minor:
-                above, _, below = minor.partition("/")
-                exact = Decimal(above) / Decimal(below)
-            else:
-                exact = Decimal(minor)
-            if exact != exact.to_integral_value():
-                major = exact.scaleb(-money.exponent(self._currency))
-                return f"{self._number(facts.quantity_text(major))} {self._currency}"
-            minor = int(exact)
-        return f"{self._number(money.format_minor(minor, self._currency))} {self._currency}"
-
-    def _number(self, text: str) -> str:
-        return text.replace(".", ",") if self._comma else text
-
-    def _moment(self, at: datetime) -> str:
-        return at.astimezone(self._zone).strftime("%Y-%m-%d %H:%M")

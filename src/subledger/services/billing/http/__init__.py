@@ -11,8 +11,10 @@ from subledger.platform.db import Database, Tx
 from subledger.platform.eventlog.http import router as event_feed
 from subledger.platform.http.idempotency import Keys
 from subledger.services.billing.http import (
+    adjustments,
     attachments,
     catalogue,
+    credit_notes,
     customers,
     discounts,
     invoices,
@@ -44,8 +46,10 @@ def routers(database: Database, checkouts: Checkouts, memory: TermsMemory) -> li
         promotions.router(database, memory, KEYS),
         subscriptions.router(database, checkouts, memory, KEYS),
         *attachments.routers(database, memory, KEYS),
-        invoices.router(database, KEYS),
+        invoices.router(database, KEYS, memory),
         *invoicing.routers(database, KEYS),
+        credit_notes.router(database, KEYS, memory),
+        adjustments.router(database, KEYS),
         *ledger.routers(database, KEYS),
         *plan_migrations.routers(database, memory, KEYS),
         revenue.router(database),

@@ -1,4 +1,4 @@
-"""Invoices: look, void, explain."""
+"""Invoices: look, void, make anew, explain."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import PlainTextResponse
 from sqlalchemy import Row
 
 from subledger.platform.db import Database, Tx
@@ -17,6 +16,7 @@ from subledger.platform.http.pages import Page, PageQuery, page
 from subledger.platform.http.problems import Problem, problems
 from subledger.services.billing import texts
 from subledger.services.billing.http import customers, subscriptions
+from subledger.services.billing.http.languages import in_words, words_asked
 from subledger.services.billing.http.paging import before_id, before_number, id_key
 from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import READ, VOID_INVOICE
@@ -30,7 +30,8 @@ from subledger.services.billing.schemas.invoices import (
 from subledger.services.billing.schemas.references import CustomerId, InvoiceId, SubscriptionId
 from subledger.services.billing.store import invoices as locked
 from subledger.services.billing.store import reads
-from subledger.services.billing.usecases import end
+from subledger.services.billing.terms import TermsMemory
+from subledger.services.billing.usecases import end, reissue
 from subledger.services.billing.usecases.explain import explain
 
 _EXAMPLE_TEXT = """Invoice INV-000001 of 2026-03-01 13:00
@@ -58,11 +59,12 @@ async def load(tx: Tx, tenant_id: UUID, invoice_id: UUID) -> InvoiceWithLines:
     return InvoiceWithLines.with_lines(found[key], subscribed.get(key, []), lines.get(key, []))
 
 
-def router(database: Database, keys: Keys) -> APIRouter:
+def router(database: Database, keys: Keys, memory: TermsMemory) -> APIRouter:
     """``/v1/invoices``."""
     routes = APIRouter(prefix="/v1/invoices", tags=["Invoices"])
     _add_reads(routes, database)
     _add_void(routes, database, keys)
+    _add_reissue(routes, database, keys, memory)
     _add_explain(routes, database)
     return routes
 
@@ -136,10 +138,15 @@ def _add_void(routes: APIRouter, database: Database, keys: Keys) -> None:
         response_model=InvoiceWithLines,
         summary="Void an invoice",
         description="An open invoice that nobody is to pay; its postings are reversed. Refused"
-        " while a payment is under way.",
+        " while a payment is under way or credit notes of it stand.",
         responses={
             **problems(
-                "not_found", "invoice_not_open", "invoice_reserved", "invalid_request", "forbidden"
+                "not_found",
+                "invoice_not_open",
+                "invoice_reserved",
+                "invoice_credited",
+                "invalid_request",
+                "forbidden",
             ),
         },
     )
@@ -172,6 +179,60 @@ def _add_void(routes: APIRouter, database: Database, keys: Keys) -> None:
         return replayed(response, answered)
 
 
+def _add_reissue(routes: APIRouter, database: Database, keys: Keys, memory: TermsMemory) -> None:
+    @routes.post(
+        "/{invoice_id}/reissue",
+        status_code=201,
+        response_model=InvoiceWithLines,
+        summary="Make an invoice anew",
+        description="Voids an open invoice and bills the same periods again as the subscription is"
+        " now, under a new number; changes that waited for the next invoice are billed with it."
+        " Answers the new invoice, which names the one that it replaces. Refused while a payment"
+        " is under way or credit notes stand, and once a later invoice took part of it back.",
+        responses={
+            **problems(
+                "not_found",
+                "invoice_not_open",
+                "invoice_reserved",
+                "invoice_credited",
+                "invoice_not_reissuable",
+                "invoice_still_open",
+                "invalid_request",
+                "forbidden",
+            ),
+        },
+    )
+    async def reissue_invoice(
+        invoice_id: InvoiceId, body: Void, caller: CallerAdmin, response: Response
+    ) -> InvoiceWithLines:
+        async def work(tx: Tx, old: UUID) -> InvoiceWithLines:
+            tenant_id = caller.tenant_id
+            await reissue.reissue(
+                tx, memory, tenant_id=tenant_id, invoice_id=old, cause=caller.request_id
+            )
+            await reads.set_close_reasons(
+                tx, [{"tenant_id": tenant_id, "id": old, "close_reason": body.reason}]
+            )
+            return await again(tx, old)
+
+        async def again(tx: Tx, old: UUID) -> InvoiceWithLines:
+            replaced = await load(tx, caller.tenant_id, old)
+            assert replaced.replaced_by_invoice_id is not None, "it was made anew"
+            return await load(tx, caller.tenant_id, replaced.replaced_by_invoice_id)
+
+        answered = await keys.run(
+            database,
+            VOID_INVOICE,
+            caller,
+            operation="invoices.reissue",
+            body=body,
+            work=work,
+            load=again,
+            new_id=invoice_id,
+        )
+        return replayed(response, answered)
+
+
 def _add_explain(routes: APIRouter, database: Database) -> None:
     @routes.get(
         "/{invoice_id}/explain",
@@ -196,18 +257,7 @@ def _add_explain(routes: APIRouter, database: Database) -> None:
     ) -> Explanation | Response:
         async with database.transaction(READ, tenants=[caller.tenant_id]) as tx:
             explained = await explain(tx, tenant_id=caller.tenant_id, invoice_id=invoice_id)
-        if form == "text" or (form is None and _prefers_text(request)):
-            language = locale or _language(request)
-            return PlainTextResponse(
-                texts.explanation(explained, language), headers={"Content-Language": language}
-            )
+        language = words_asked(request, form, locale)
+        if language is not None:
+            return in_words(texts.explanation(explained, language), language)
         return Explanation.of(explained)
-
-
-def _prefers_text(request: Request) -> bool:
-    return request.headers.get("accept", "").strip().lower().startswith("text/plain")
-
-
-def _language(request: Request) -> texts.Language:
-    wanted = request.headers.get("accept-language", "").strip().lower()
-    return "ru" if wanted.startswith("ru") else "en"

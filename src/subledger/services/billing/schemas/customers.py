@@ -255,7 +255,8 @@ class StatementEntry(Strict):
     kind: Annotated[
         str,
         Field(
-            description="finalized, paid, unapplied, applied, voided, written_off, recovered",
+            description="finalized, paid, unapplied, applied, voided, written_off, recovered,"
+            " credit_note, credit_note_voided, adjusted",
         ),
     ]
     ledger: str

@@ -42,6 +42,7 @@ _AMOUNTS: JsonDict = {
     "credited_minor": 0,
     "credit_applied_minor": 0,
 }
+_NOTED: JsonDict = {"noted_minor": 0, "offset_minor": 0}
 _INVOICE: JsonDict = {
     "id": "inv_01h455vb4pex5vsknk084sn02q",
     "number": "INV-000001",
@@ -58,6 +59,9 @@ _INVOICE: JsonDict = {
     "finalized_at": "2026-03-01T12:00:00Z",
     "closed_at": "2026-03-01T12:00:00Z",
     "close_reason": None,
+    **_NOTED,
+    "replaces_invoice_id": None,
+    "replaced_by_invoice_id": None,
 }
 _LINE: JsonDict = {
     "n": 1,
@@ -122,7 +126,7 @@ class Invoice(Strict):
         description="What it gives back more than it bills: it becomes the customer's credit."
     )
     credit_applied_minor: int = Field(description="What the customer's credit paid of it.")
-    paid_minor: int = Field(description="By credit and by payments.")
+    paid_minor: int = Field(description="By credit, by payments and by credit notes.")
     tax: DocumentTax | None = Field(
         description="Its taxes by rate, with notes and VAT ids, as they were when it was made; null"
         " if the shop had no tax settings."
@@ -132,6 +136,12 @@ class Invoice(Strict):
     finalized_at: Timestamp | None
     closed_at: Timestamp | None
     close_reason: str | None
+    noted_minor: int = Field(description="What credit notes gave back of it.")
+    offset_minor: int = Field(
+        description="The part of that which was open and need not be paid any more."
+    )
+    replaces_invoice_id: InvoiceId | None
+    replaced_by_invoice_id: InvoiceId | None
 
     @classmethod
     def of(cls, row: Row[Any], subscription_ids: Sequence[UUID]) -> Invoice:
@@ -161,6 +171,10 @@ def _fields(row: Row[Any], subscription_ids: Sequence[UUID]) -> dict[str, Any]:
         "finalized_at": row.finalized_at,
         "closed_at": row.closed_at,
         "close_reason": row.close_reason,
+        "noted_minor": row.noted_minor,
+        "offset_minor": row.offset_minor,
+        "replaces_invoice_id": row.replaces_invoice_id,
+        "replaced_by_invoice_id": row.replaced_by_invoice_id,
     }
 
 

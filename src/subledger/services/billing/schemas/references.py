@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # a type checker wants the name of a type where pydantic want
     PlanMigrationId = UUID
     PromotionCodeId = UUID
     BatchId = UUID
+    CreditNoteId = UUID
+    AdjustmentId = UUID
 else:
     CustomerId, ProductId, PlanId = IdOf("cus"), IdOf("prod"), IdOf("plan")
     PlanVersionId, PriceId, DiscountId = IdOf("plv"), IdOf("price"), IdOf("disc")
@@ -32,3 +34,4 @@ else:
     TaxRateId, TaxRuleId = IdOf("txr"), IdOf("tru")
     PlanMigrationId = IdOf("mig")
     PromotionCodeId, BatchId = IdOf("promo"), IdOf("batch")
+    CreditNoteId, AdjustmentId = IdOf("cn"), IdOf("adj")

@@ -22,7 +22,8 @@ _INVOICE = (
     "i.tenant_id, i.id, i.account_id, i.series, i.number, i.status, i.reason, i.currency,"
     " i.subtotal_minor, i.discount_minor, i.tax_minor, i.total_minor, i.credited_minor,"
     " i.tax_included_minor, i.credit_applied_minor, i.paid_minor, i.drafted_at, i.due_at,"
-    " i.finalized_at, i.closed_at"
+    " i.finalized_at, i.closed_at, i.noted_minor, i.offset_minor, i.replaces_invoice_id,"
+    " i.replaced_by_invoice_id"
 )
 _NUMBERS = sql(
     """
@@ -36,7 +37,15 @@ _NUMBERS = sql(
 )
 _INSERT_INVOICES = Insert(
     tables.invoices,
-    [column.name for column in tables.invoices.c if column.name not in {"close_reason", "tax"}],
+    [
+        column.name
+        for column in tables.invoices.c
+        if column.name
+        not in {
+            *("close_reason", "tax", "noted_minor", "offset_minor"),
+            *("replaces_invoice_id", "replaced_by_invoice_id"),
+        }
+    ],
 )
 _CHANGE_DRAFTS = Update(
     tables.invoices,
@@ -69,7 +78,10 @@ _PUT_SETTINGS = Insert(
     " updated_at = excluded.updated_at",
 )
 _INSERT_RUNS = Insert(tables.billing_runs, [column.name for column in tables.billing_runs.c])
-_INSERT_LINES = Insert(tables.invoice_lines, [column.name for column in tables.invoice_lines.c])
+_INSERT_LINES = Insert(
+    tables.invoice_lines,
+    [column.name for column in tables.invoice_lines.c if not column.name.startswith("noted_")],
+)
 _INSERT_RESERVATIONS = Insert(
     tables.reservations,
     ["tenant_id", "invoice_id", "attempt_id", "amount_minor", "state", "reserved_at"],

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Row
 
+from subledger.core.amounts import Amounts
 from subledger.core.timeline import Line
 from subledger.platform.bulk import Insert, by_keys, split
 from subledger.platform.db import Tx, sql
@@ -35,7 +36,8 @@ _LINES = sql(
     SELECT l.kind, l.price_id, l.charged_from_at, l.service_start_at, l.service_end_at,
            l.quantity, l.gross_minor, l.discount_minor, l.net_minor, l.tax_minor,
            l.tax_included_minor, l.tax_rate,
-           l.derivation::text AS derivation
+           l.derivation::text AS derivation, l.noted_gross_minor, l.noted_discount_minor,
+           l.noted_net_minor, l.noted_tax_minor
     FROM billing.invoice_lines l
     JOIN billing.invoices i ON i.tenant_id = l.tenant_id AND i.id = l.invoice_id
     WHERE l.tenant_id = :tenant AND l.subscription_id = :subscription
@@ -77,8 +79,8 @@ async def phases(tx: Tx, keys: Iterable[Key]) -> dict[Key, list[Row[Any]]]:
 
 
 async def billed_lines(tx: Tx, key: Key, *, from_at: datetime) -> list[Line]:
-    """The lines that a subscription's charges from ``from_at`` on have made, voided ones left out;
-    at most 2,000 and one."""
+    """The lines that a subscription's charges from ``from_at`` on have made, voided ones left out,
+    with what credit notes gave back of each; at most 2,000 and one."""
     rows = await tx.rows(
         _LINES, tenant=key[0], subscription=key[1], from_at=from_at, most=MOST_LINES + 1
     )
@@ -97,6 +99,12 @@ async def billed_lines(tx: Tx, key: Key, *, from_at: datetime) -> list[Line]:
             tax_included_minor=row.tax_included_minor,
             tax_rate=row.tax_rate,
             derivation=msgspec.json.decode(row.derivation),
+            noted=Amounts(
+                row.noted_gross_minor,
+                row.noted_discount_minor,
+                row.noted_net_minor,
+                row.noted_tax_minor,
+            ),
         )
         for row in rows
     ]

@@ -64,7 +64,8 @@ _INVOICE = (
     "i.tenant_id, i.id, i.account_id, i.series, i.number, i.status, i.reason, i.currency,"
     " i.subtotal_minor, i.discount_minor, i.tax_minor, i.total_minor, i.credited_minor,"
     " i.tax_included_minor, i.credit_applied_minor, i.paid_minor, i.drafted_at, i.due_at,"
-    " i.finalized_at, i.closed_at, i.close_reason, i.tax::text AS tax"
+    " i.finalized_at, i.closed_at, i.close_reason, i.tax::text AS tax,"
+    " i.noted_minor, i.offset_minor, i.replaces_invoice_id, i.replaced_by_invoice_id"
 )
 _INVOICES = sql(f"SELECT {_INVOICE} FROM billing.invoices i JOIN {_WANTED} USING (tenant_id, id)")
 _LIST_INVOICES = sql(

@@ -21,7 +21,7 @@ from subledger.services.billing import facts, ledger, problems
 from subledger.services.billing.store import invoices, phases, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
-from subledger.services.billing.usecases import recognize, redeem
+from subledger.services.billing.usecases import credit_notes, recognize, redeem
 from subledger.services.billing.usecases.anchors import NOT_BEGUN
 from subledger.services.billing.usecases.close import bill_the_rest
 
@@ -251,7 +251,12 @@ async def _void_open(
 async def void_invoices(
     tx: Tx, rows: Sequence[Row[Any]], *, at: Mapping[Key, datetime], cause: UUID | None
 ) -> None:
-    """Void open, unreserved, locked invoices: the exact reversal of their finalization."""
+    """Void open, unreserved, locked invoices: the exact reversal of their finalization. Credit
+    notes of them go first."""
+    if any(row.noted_minor for row in rows):
+        await credit_notes.void_standing(tx, rows, at=at, cause=cause)
+        found = await invoices.lock_invoices(tx, ((row.tenant_id, row.id) for row in rows))
+        rows = list(found.values())
     await close_unpaid(tx, rows, at=at, cause=cause, trigger="voided", type_=events.INVOICE_VOIDED)
 
 
@@ -333,19 +338,29 @@ async def close_unpaid(
 
 
 async def void_invoice(tx: Tx, *, tenant_id: UUID, invoice_id: UUID, cause: UUID | None) -> None:
-    """Void one open invoice. Raises not_found, invoice_not_open, invoice_reserved."""
+    """Void one open invoice. Raises not_found, invoice_not_open, invoice_reserved, and
+    invoice_credited while credit notes of it stand: voiding goes backwards."""
     found = (await invoices.invoices(tx, [(tenant_id, invoice_id)])).get((tenant_id, invoice_id))
     if found is None:
         raise Problem("not_found", detail="There is no such invoice.")
     accounts = await subscriptions.lock_accounts(tx, [(tenant_id, found.account_id)])
     row = (await invoices.lock_invoices(tx, [(tenant_id, invoice_id)]))[tenant_id, invoice_id]
-    if row.status != "open":
-        raise Problem(problems.INVOICE_NOT_OPEN, detail=f"The invoice is {row.status}.")
-    reserved = await invoices.reservations(tx, [(tenant_id, invoice_id)])
-    if any(each.state == "held" for found in reserved.values() for each in found):
-        raise Problem(problems.INVOICE_RESERVED, detail="A payment of the invoice is under way.")
+    await check_voidable(tx, row)
     at = await subscriptions.moments(tx, accounts, accounts)
     await void_invoices(tx, [row], at=at, cause=cause)
+
+
+async def check_voidable(tx: Tx, row: Row[Any]) -> None:
+    """Refuse to void a locked invoice. Raises as ``void_invoice``."""
+    if row.status != "open":
+        raise Problem(problems.INVOICE_NOT_OPEN, detail=f"The invoice is {row.status}.")
+    reserved = await invoices.reservations(tx, [(row.tenant_id, row.id)])
+    if any(each.state == "held" for found in reserved.values() for each in found):
+        raise Problem(problems.INVOICE_RESERVED, detail="A payment of the invoice is under way.")
+    if row.noted_minor:
+        raise Problem(
+            problems.INVOICE_CREDITED, detail=f"Credit notes gave {row.noted_minor} of it back."
+        )
 
 
 async def _due_subscriptions(

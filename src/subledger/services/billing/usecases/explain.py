@@ -12,7 +12,7 @@ from sqlalchemy import Row
 
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
-from subledger.services.billing.store import discounts, reads
+from subledger.services.billing.store import credit_notes, discounts, reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,32 @@ class Explained:
     """Names of the discounts that took something off, by the id in the derivation."""
     tax: Mapping[str, Any] | None = None
     """The taxes by rate, with notes and VAT ids (``tax_data.summary``); None without any."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedNote:
+    """A credit note with the steps that made its lines and its settlement."""
+
+    note: Row[Any]
+    lines: Sequence[Row[Any]]
+    settlement: Mapping[str, Any]
+    timezone: str
+
+
+async def explain_note(tx: Tx, *, tenant_id: UUID, credit_note_id: UUID) -> ExplainedNote:
+    """What was stored when the note was issued; nothing is computed anew. Raises not_found."""
+    key = (tenant_id, credit_note_id)
+    note = (await credit_notes.notes(tx, [key])).get(key)
+    if note is None:
+        raise Problem("not_found", detail="There is no such credit note.")
+    invoice = (tenant_id, note.invoice_id)
+    source = (await reads.inputs(tx, [invoice]))[invoice]
+    return ExplainedNote(
+        note=note,
+        lines=(await credit_notes.note_lines(tx, [key])).get(key, []),
+        settlement=msgspec.json.decode(note.derivation),
+        timezone=msgspec.json.decode(source.inputs)["timezone"],
+    )
 
 
 async def explain(tx: Tx, *, tenant_id: UUID, invoice_id: UUID) -> Explained:

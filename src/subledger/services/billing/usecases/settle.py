@@ -26,7 +26,9 @@ from subledger.services.billing import facts, ledger
 from subledger.services.billing.store import invoices, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
+from subledger.services.billing.usecases import settled as settled_invoices
 from subledger.services.billing.usecases import work_items
+from subledger.services.billing.usecases.settled import Settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,20 +127,24 @@ async def paid(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -> None:
 
     await _book(tx, scene, outcomes, settled)
     applied = [each for each in outcomes if settled[each.attempt]]
-    billed = [each for each in applied if not scene.written_off(each.invoice)]
     await _close(tx, scene, applied)
-    left_open = await invoices.open_invoices_of(
+    await settled_invoices.follow(
         tx,
-        (
-            (each.account[0], row.id)
-            for each in billed
-            if each.invoice
-            for row in scene.subscribed(each.invoice)
-            if row.status == "past_due"
-        ),
+        scene.terms,
+        [
+            Settled(
+                invoice=scene.invoices[each.invoice],
+                subscriptions=scene.subscribed(each.invoice),
+                at=scene.at[each.account],
+                cause=each.event.id,
+                payment_id=each.event.data["payment_id"],
+                changed={},
+                recovered=scene.written_off(each.invoice),
+            )
+            for each in applied
+            if each.invoice is not None
+        ],
     )
-    _announce_paid(tx, scene, applied)
-    await _activate(tx, scene, billed, left_open)
     await _open_unapplied(tx, scene, outcomes, settled)
 
 
@@ -230,79 +236,6 @@ async def _close(tx: Tx, scene: _Scene, applied: Sequence[_Outcome]) -> None:
             for row in scene.reservations.get(each.invoice, [])
             if row.state == "held"
         ],
-    )
-
-
-def _announce_paid(tx: Tx, scene: _Scene, applied: Sequence[_Outcome]) -> None:
-    for each in applied:
-        assert each.invoice is not None
-        invoice = scene.invoices[each.invoice]
-        data = facts.invoice(
-            invoice, scene.subscriptions_of.get(each.invoice, []), status="paid"
-        ) | {"payment_id": each.event.data["payment_id"]}
-        tx.emit(
-            [
-                caused(
-                    each.event,
-                    type=events.INVOICE_PAID,
-                    data=data,
-                    occurred_at=scene.at[each.account],
-                )
-            ]
-        )
-
-
-async def _activate(
-    tx: Tx, scene: _Scene, applied: Sequence[_Outcome], left_open: dict[Key, set[UUID]]
-) -> None:
-    """A paid first invoice activates, a paid renewal renews; past due ends with the last debt."""
-    statuses, activated = [], []
-    for each in applied:
-        assert each.invoice is not None
-        invoice = scene.invoices[each.invoice]
-        for row in scene.subscribed(each.invoice):
-            key = (row.tenant_id, row.id)
-            if row.status == "incomplete":
-                kind = events.SUBSCRIPTION_ACTIVATED
-                status = step(SUBSCRIPTION, row.status, "paid")
-                activated.append(row)
-            elif row.status == "active" and _in_force(invoice):
-                continue
-            elif row.status in {"active", "past_due"}:
-                still_owed = left_open.get(key, set()) - {invoice.id}
-                first = invoice.reason == "subscription_start"
-                kind = events.SUBSCRIPTION_ACTIVATED if first else events.SUBSCRIPTION_RENEWED
-                owes = row.status == "past_due" and still_owed
-                status = row.status if owes else step(SUBSCRIPTION, row.status, "paid")
-            else:
-                continue
-            if status != row.status:
-                statuses.append({"tenant_id": key[0], "id": key[1], "status": status})
-            data = facts.subscription(row, scene.terms_of(row), status=status)
-            tx.emit(
-                [
-                    caused(
-                        each.event,
-                        type=kind,
-                        occurred_at=scene.at[each.account],
-                        data=data | {"invoice_id": ids.text("inv", invoice.id)},
-                    )
-                ]
-            )
-    await subscriptions.set_statuses(tx, statuses)
-    await subscriptions.due.drop(
-        tx, ((row.tenant_id, subscriptions.EXPIRY, row.id) for row in activated)
-    )
-    await subscriptions.put_renewals(tx, activated)
-
-
-def _in_force(invoice: Row[Any]) -> bool:
-    """Whether what the invoice is for did not wait for its payment: a change, and what is billed
-    on terms or as a draft."""
-    return bool(
-        invoice.reason == "subscription_change"
-        or invoice.drafted_at is not None
-        or invoice.due_at > invoice.finalized_at
     )
 
 
