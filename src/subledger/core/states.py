@@ -31,6 +31,17 @@ SUBSCRIPTION: Final = _machine(
     ("past_due", "payment_failed", "past_due"),
     ("past_due", "written_off", "active"),
     ("past_due", "canceled", "canceled"),
+    ("active", "paused", "paused"),
+    ("past_due", "paused", "paused"),
+    # Resumed while an invoice is still owed, it is past due again.
+    ("paused", "resumed", "active"),
+    ("paused", "resumed_owing", "past_due"),
+    ("paused", "canceled", "canceled"),
+    # A new cycle waits for its first payment; what was paid before the end just goes on.
+    ("canceled", "reactivated", "incomplete"),
+    ("incomplete_expired", "reactivated", "incomplete"),
+    ("canceled", "kept", "active"),
+    ("canceled", "kept_owing", "past_due"),
 )
 
 INVOICE: Final = _machine(

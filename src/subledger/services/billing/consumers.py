@@ -12,12 +12,14 @@ from subledger.services.billing.store import subscriptions
 from subledger.services.billing.terms import TermsMemory
 from subledger.services.billing.usecases import (
     begin,
+    cancel,
     change,
-    end,
     finalize,
     methods,
+    pause,
     renew,
     settle,
+    unpaid,
 )
 
 _UseCase = Callable[[Tx, TermsMemory, Sequence[Recorded]], Awaitable[None]]
@@ -25,12 +27,13 @@ _UseCase = Callable[[Tx, TermsMemory, Sequence[Recorded]], Awaitable[None]]
 _HANDLERS: dict[str, _UseCase] = {
     events.RENEW_REQUIRED: renew.renew,
     events.CHANGE_REQUIRED: change.reach_change,
-    events.CANCEL_REQUIRED: end.reach_cancellation,
-    events.EXPIRY_REQUIRED: end.expire_incomplete,
+    events.CANCEL_REQUIRED: cancel.reach_cancellation,
+    events.EXPIRY_REQUIRED: unpaid.expire_incomplete,
     events.INVOICE_FINALIZE_REQUIRED: finalize.finalize_due,
     events.INVOICE_COLLECT_REQUIRED: finalize.collect_due,
     events.TRIAL_REMINDER_REQUIRED: begin.remind,
-    events.FINAL_STEP_REQUIRED: end.finish_dunning,
+    events.PAUSE_RESUME_REQUIRED: pause.reach,
+    events.FINAL_STEP_REQUIRED: unpaid.finish_dunning,
     events.PAYMENT_SUCCEEDED: settle.paid,
     events.PAYMENT_FAILED: settle.not_paid,
     events.PAYMENT_CANCELED: settle.not_paid,

@@ -67,24 +67,64 @@ INVARIANTS = (
     ),
     Invariant(
         "runs are numbered without a gap and cover every moment once",
+        # What was paid for reaches further by the pauses that extended it. Between that and a run
+        # of kind 'resume' lies a pause or nothing, before a 'reactivation' an end.
         """
-        SELECT tenant_id, format('subscription %s run %s: period %s to %s', subscription_id,
-                                 number, period_start_at, period_end_at) AS detail
+        SELECT tenant_id, format('subscription %s run %s: %s %s to %s', subscription_id, number,
+                                 kind, period_start_at, period_end_at) AS detail
         FROM (
-            SELECT r.*, coalesce(s.trial_end_at, s.started_at) AS billed_from_at,
-                   s.billed_through_at, s.last_run_number,
-                   lag(r.number) OVER runs AS previous, lag(r.period_end_at) OVER runs AS ended,
-                   lag(r.period_start_at) OVER runs AS started,
-                   lead(r.number) OVER runs AS following
-            FROM billing.billing_runs r JOIN billing.subscriptions s
-              ON s.tenant_id = r.tenant_id AND s.id = r.subscription_id
-            WINDOW runs AS (PARTITION BY r.tenant_id, r.subscription_id ORDER BY r.number)
+            SELECT r.*, to_timestamp(extract(epoch FROM r.ended) + coalesce((
+                    SELECT sum(extract(epoch FROM p.extended_to_at)
+                               - extract(epoch FROM p.period_end_at))
+                    FROM billing.pauses p
+                    WHERE p.tenant_id = r.tenant_id AND p.subscription_id = r.subscription_id
+                      AND p.credit = 'extend' AND p.state = 'over' AND p.period_end_at >= r.ended
+                      AND p.resumed_at <= r.period_start_at), 0)) AS paid_until
+            FROM (
+                SELECT r.*, coalesce(s.trial_end_at, s.started_at) AS billed_from_at,
+                       s.billed_through_at, s.last_run_number,
+                       lag(r.number) OVER runs AS previous, lag(r.period_end_at) OVER runs AS ended,
+                       lag(r.period_start_at) OVER runs AS started,
+                       lead(r.number) OVER runs AS following
+                FROM billing.billing_runs r JOIN billing.subscriptions s
+                  ON s.tenant_id = r.tenant_id AND s.id = r.subscription_id
+                WINDOW runs AS (PARTITION BY r.tenant_id, r.subscription_id ORDER BY r.number)
+            ) AS r
         ) AS r
         WHERE number <> coalesce(previous, 0) + 1
            OR (kind = 'period' AND period_start_at <> coalesce(ended, billed_from_at))
-           OR (kind = 'restart' AND period_start_at NOT BETWEEN started AND ended)
+           OR (kind = 'restart' AND period_start_at NOT BETWEEN started AND paid_until)
+           OR (kind = 'resume' AND period_start_at <> paid_until AND NOT EXISTS (
+                SELECT FROM billing.pauses p
+                WHERE p.tenant_id = r.tenant_id AND p.subscription_id = r.subscription_id
+                  AND p.credit <> 'extend' AND p.state = 'over' AND p.from_at <= paid_until
+                  AND p.resumed_at = period_start_at))
+           OR (kind = 'reactivation' AND NOT EXISTS (
+                SELECT FROM billing.subscription_changes c
+                WHERE c.tenant_id = r.tenant_id AND c.subscription_id = r.subscription_id
+                  AND c.kind = 'canceled' AND c.effective_at <= period_start_at
+                  AND (started IS NULL OR c.effective_at >= started)))
            OR (following IS NULL
                AND (period_end_at <> billed_through_at OR number <> last_run_number))
+        """,
+    ),
+    Invariant(
+        "a pause extends a period by its own length",
+        """
+        SELECT p.tenant_id, format('subscription %s, pause %s to %s: period %s to %s',
+                                   p.subscription_id, p.from_at, p.resumed_at, p.period_end_at,
+                                   p.extended_to_at) AS detail
+        FROM billing.pauses p JOIN billing.subscriptions s
+          ON s.tenant_id = p.tenant_id AND s.id = p.subscription_id
+        WHERE (p.credit = 'extend' AND p.resumed_at IS NOT NULL) <> (p.extended_to_at IS NOT NULL)
+           OR (p.extended_to_at <> p.resumed_at AND CASE s.proration
+               WHEN 'second' THEN extract(epoch FROM p.extended_to_at)
+                    - extract(epoch FROM p.period_end_at)
+                    <> extract(epoch FROM p.resumed_at) - extract(epoch FROM p.from_at)
+               ELSE (p.extended_to_at AT TIME ZONE s.timezone)::date
+                    - (p.period_end_at AT TIME ZONE s.timezone)::date
+                    <> (p.resumed_at AT TIME ZONE s.timezone)::date
+                    - (p.from_at AT TIME ZONE s.timezone)::date END)
         """,
     ),
     Invariant(
@@ -99,6 +139,28 @@ INVARIANTS = (
             SELECT FROM billing.due d WHERE d.tenant_id = s.tenant_id AND d.id = s.id
               AND d.kind = CASE s.status WHEN 'incomplete' THEN 'incomplete_expiry'
                                          ELSE 'renewal' END)
+        """,
+    ),
+    Invariant(
+        "a pause that is planned begins, a paused subscription goes on when it was asked to",
+        """
+        SELECT coalesce(s.tenant_id, p.tenant_id) AS tenant_id,
+               format('subscription %s (%s), pause %s from %s', s.id, s.status, p.state, p.from_at)
+                   AS detail
+        FROM (SELECT * FROM billing.pauses WHERE state <> 'over') AS p
+        FULL JOIN (SELECT * FROM billing.subscriptions WHERE status = 'paused') AS s
+          ON s.tenant_id = p.tenant_id AND s.id = p.subscription_id
+        WHERE (s.status = 'paused') IS DISTINCT FROM (p.state = 'running')
+              AND NOT (s.id IS NULL AND p.state = 'scheduled')
+           OR EXISTS (SELECT FROM billing.due d WHERE d.tenant_id = s.tenant_id AND d.id = s.id
+                        AND d.kind = 'renewal')
+           OR (CASE p.state WHEN 'scheduled' THEN p.from_at ELSE p.resume_at END) IS NOT NULL
+              AND NOT EXISTS (
+                SELECT FROM billing.due d
+                WHERE d.tenant_id = p.tenant_id AND d.id = p.subscription_id
+                  AND d.kind = 'pause_resume'
+                  AND d.due_at = CASE p.state WHEN 'scheduled' THEN p.from_at
+                                              ELSE p.resume_at END)
         """,
     ),
     Invariant(

@@ -29,6 +29,7 @@ _COMMANDS = {
     subscriptions.CANCELLATION: events.CANCEL_REQUIRED,
     subscriptions.CHANGE: events.CHANGE_REQUIRED,
     subscriptions.EXPIRY: events.EXPIRY_REQUIRED,
+    subscriptions.PAUSE: events.PAUSE_RESUME_REQUIRED,
     invoices.FINALIZATION: events.INVOICE_FINALIZE_REQUIRED,
     invoices.DUE: events.INVOICE_COLLECT_REQUIRED,
     subscriptions.REMINDER: events.TRIAL_REMINDER_REQUIRED,

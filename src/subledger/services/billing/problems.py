@@ -33,7 +33,7 @@ SUBSCRIPTION_ENDED = declare(
     "subscription_ended",
     status=409,
     title="The subscription has ended",
-    fix="Create a new subscription.",
+    fix="Create a new subscription, or reactivate this one by POST …/reactivate.",
 )
 NOT_SCHEDULED = declare(
     "cancellation_not_scheduled",
@@ -287,4 +287,56 @@ INVOICE_NOT_REISSUABLE = declare(
     status=409,
     title="The invoice cannot be made anew",
     fix="Void it, or credit it and change the subscription.",
+)
+CANCELLATION_OUT_OF_RANGE = declare(
+    "cancellation_out_of_range",
+    status=422,
+    title="The subscription cannot end at this moment",
+    fix="Choose a moment from now to ten years ahead, or cancel now or at the period's end.",
+)
+SUBSCRIPTION_PAUSED = declare(
+    "subscription_paused",
+    status=409,
+    title="The subscription is paused",
+    fix="Resume it first by POST /v1/subscriptions/{id}/resume.",
+)
+SUBSCRIPTION_NOT_PAUSED = declare(
+    "subscription_not_paused",
+    status=409,
+    title="The subscription is not paused",
+    fix="Read the subscription: only a paused one can go on; a pause that waits is forgotten by"
+    " POST /v1/subscriptions/{id}/undo-pause.",
+)
+PAUSE_NOT_SCHEDULED = declare(
+    "pause_not_scheduled",
+    status=409,
+    title="No pause is scheduled",
+    fix="Read the subscription: only a pause that has not begun can be forgotten. One that runs is"
+    " ended by POST /v1/subscriptions/{id}/resume.",
+)
+PAUSE_OUT_OF_RANGE = declare(
+    "pause_out_of_range",
+    status=422,
+    title="The subscription cannot be paused or go on at this moment",
+    fix="Choose moments from now to ten years ahead, the resumption after the pause, and both"
+    " before the subscription's end.",
+)
+RENEWAL_UNDER_WAY = declare(
+    "renewal_under_way",
+    status=409,
+    title="The subscription is being renewed",
+    fix="Send the same request again in a moment.",
+)
+SUBSCRIPTION_NOT_ENDED = declare(
+    "subscription_not_ended",
+    status=409,
+    title="The subscription has not ended",
+    fix="Keep it by POST /v1/subscriptions/{id}/undo-cancel if it is to end, or resume it by"
+    " POST /v1/subscriptions/{id}/resume if it is paused.",
+)
+CUSTOMER_DELETED = declare(
+    "customer_deleted",
+    status=409,
+    title="The customer was deleted",
+    fix="Create another customer, and a subscription for it.",
 )

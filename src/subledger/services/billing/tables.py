@@ -161,6 +161,11 @@ subscriptions = Table(
     Column("trial_end_at", _when),
     Column("trial_end_behavior", Text, nullable=False),
     Column("cycle_started_at", _when, nullable=False),
+    Column("charged_until_at", _when),
+    Column("cancel_credit", Boolean, nullable=False),
+    Column("cancel_reason", Text),
+    Column("cancel_comment", Text),
+    Column("is_extended", Boolean, nullable=False),
 )
 
 subscription_phases = Table(
@@ -172,6 +177,7 @@ subscription_phases = Table(
     Column("plan_version_id", Uuid, nullable=False),
     Column("quantity", Numeric(38, 12), nullable=False),
     Column("recorded_at", _when, nullable=False),
+    Column("is_paused", Boolean, nullable=False),
 )
 
 scheduled_changes = Table(
@@ -657,4 +663,22 @@ adjustments = Table(
     Column("reason", Text, nullable=False),
     Column("made_by", Text, nullable=False),
     Column("made_at", _when, nullable=False),
+)
+
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("subscription_id", Uuid, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("credit", Text, nullable=False),
+    Column("from_at", _when, nullable=False),
+    Column("resume_at", _when),
+    Column("resumed_at", _when),
+    Column("anchor_at", _when),
+    Column("period_number", Integer),
+    Column("period_end_at", _when),
+    Column("extended_to_at", _when),
+    Column("recorded_at", _when, nullable=False),
 )

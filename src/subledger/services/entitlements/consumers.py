@@ -12,7 +12,10 @@ from subledger.contracts.events import (
     SUBSCRIPTION_CANCELED,
     SUBSCRIPTION_CHANGED,
     SUBSCRIPTION_PAST_DUE,
+    SUBSCRIPTION_PAUSED,
+    SUBSCRIPTION_REACTIVATED,
     SUBSCRIPTION_RENEWED,
+    SUBSCRIPTION_RESUMED,
     SUBSCRIPTION_TRIAL_STARTED,
 )
 from subledger.platform.eventlog.consumer import Group
@@ -33,7 +36,10 @@ GROUP = Group(
         SUBSCRIPTION_ACTIVATED: grant,
         SUBSCRIPTION_RENEWED: grant,
         SUBSCRIPTION_PAST_DUE: grant,
+        SUBSCRIPTION_RESUMED: grant,
+        SUBSCRIPTION_REACTIVATED: grant,
         SUBSCRIPTION_CHANGED: change,
+        SUBSCRIPTION_PAUSED: revoke,
         SUBSCRIPTION_CANCELED: revoke,
     },
 )

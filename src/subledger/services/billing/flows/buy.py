@@ -14,11 +14,11 @@ from subledger.platform.db import Database, Tx, sql, story
 _READ = story("billing.read_bought", reads=True)
 _LOOK_AGAIN_S = 0.05
 
-_FIRST_INVOICE = sql(
+_LAST_INVOICE = sql(
     """
     SELECT s.status, r.invoice_id FROM billing.subscriptions s
     LEFT JOIN billing.billing_runs r
-      ON r.tenant_id = s.tenant_id AND r.subscription_id = s.id AND r.number = 1
+      ON r.tenant_id = s.tenant_id AND r.subscription_id = s.id AND r.number = s.last_run_number
     WHERE s.tenant_id = :tenant AND s.id = :subscription
     """
 )
@@ -64,7 +64,7 @@ async def _look(
     database: Database, checkouts: Checkouts, tenant_id: UUID, subscription_id: UUID
 ) -> Bought:
     async def read(tx: Tx) -> tuple[str, UUID | None]:
-        rows = await tx.rows(_FIRST_INVOICE, tenant=tenant_id, subscription=subscription_id)
+        rows = await tx.rows(_LAST_INVOICE, tenant=tenant_id, subscription=subscription_id)
         return rows[0].status, rows[0].invoice_id
 
     status, invoice_id = await database.transact(_READ, read, tenants=[tenant_id])

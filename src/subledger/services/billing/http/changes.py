@@ -1,4 +1,4 @@
-"""Subscriptions: change, cancel, and take either back; see before what a change would do."""
+"""Subscriptions: change, take it back, and see before what it would do."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 
 from subledger.core.errors import CoreError
+from subledger.core.timeline import Draft
 from subledger.platform.db import Database, Tx
 from subledger.platform.http.callers import Caller, CallerAdmin, CallerRead
 from subledger.platform.http.fields import Strict
@@ -19,14 +20,13 @@ from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import CHANGE_SUBSCRIPTION, READ
 from subledger.services.billing.schemas.references import SubscriptionId
 from subledger.services.billing.schemas.subscriptions import (
-    Cancel,
     ChangeNew,
     ChangePreview,
     Subscription,
 )
 from subledger.services.billing.store import reads
 from subledger.services.billing.terms import TermsMemory
-from subledger.services.billing.usecases import change, end
+from subledger.services.billing.usecases import change
 from subledger.services.billing.usecases.change import ChangeRequest
 
 Load = Callable[[Tx, UUID, UUID], Awaitable[Subscription]]
@@ -35,6 +35,7 @@ _REFUSALS = (
     "not_found",
     "subscription_ended",
     "subscription_not_active",
+    "subscription_paused",
     "nothing_to_change",
     "change_out_of_range",
     "invoice_still_open",
@@ -58,8 +59,16 @@ def _request(caller: Caller, subscription_id: UUID, body: ChangeNew) -> ChangeRe
     )
 
 
-def _refused(error: CoreError) -> Problem:
-    return Problem("invalid_request", detail=error.detail, pointer="/quantity", fix=error.fix)
+async def descriptions(tx: Tx, tenant_id: UUID, draft: Draft | None) -> dict[str, str]:
+    """What the lines of a draft are for, by the id of their price."""
+    lines = () if draft is None else draft.lines
+    prices = await reads.prices(tx, {(tenant_id, UUID(each.price_id)) for each in lines})
+    return {str(row.id): facts.price_text(row.plan_name, row.code) for row in prices.values()}
+
+
+def refused(error: CoreError, pointer: str | None = None) -> Problem:
+    """What the core refuses, as a problem; ``pointer`` is the field to blame, if it is one."""
+    return Problem("invalid_request", detail=error.detail, pointer=pointer, fix=error.fix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +112,10 @@ class Actions:
 
 
 def add(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
-    """``/change``, ``/preview-change``, ``/undo-change``, ``/cancel`` and ``/undo-cancel`` of
-    ``/v1/subscriptions/{id}``."""
+    """``/change``, ``/preview-change`` and ``/undo-change`` of ``/v1/subscriptions/{id}``."""
     _add_change(routes, actions, memory)
     _add_preview(routes, actions.database, memory)
     _add_undo(routes, actions, memory)
-    _add_cancel(routes, actions, memory)
-    _add_undo_cancel(routes, actions, memory)
 
 
 def _add_change(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
@@ -130,8 +136,8 @@ def _add_change(routes: APIRouter, actions: Actions, memory: TermsMemory) -> Non
         async def do(tx: Tx) -> None:
             try:
                 await change.change(tx, memory, _request(caller, subscription_id, body))
-            except CoreError as refused:
-                raise _refused(refused) from refused
+            except CoreError as wrong:
+                raise refused(wrong, "/quantity") from wrong
 
         return await actions.act(caller, response, subscription_id, "change", body, do)
 
@@ -152,13 +158,9 @@ def _add_preview(routes: APIRouter, database: Database, memory: TermsMemory) -> 
         async with database.transaction(READ, tenants=[tenant_id]) as tx:
             try:
                 planned = await change.preview(tx, memory, _request(caller, subscription_id, body))
-            except CoreError as refused:
-                raise _refused(refused) from refused
-            lines = () if planned.draft is None else planned.draft.lines
-            prices = await reads.prices(tx, {(tenant_id, UUID(each.price_id)) for each in lines})
-        described = {
-            str(row.id): facts.price_text(row.plan_name, row.code) for row in prices.values()
-        }
+            except CoreError as wrong:
+                raise refused(wrong, "/quantity") from wrong
+            described = await descriptions(tx, tenant_id, planned.draft)
         return ChangePreview.of(planned, described)
 
 
@@ -185,66 +187,3 @@ def _add_undo(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
             )
 
         return await actions.act(caller, response, subscription_id, "undo_change", None, do)
-
-
-def _add_cancel(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
-    @routes.post(
-        "/{subscription_id}/cancel",
-        response_model=Subscription,
-        summary="Cancel a subscription",
-        description="`period_end` lets it run until what is paid for is over; `now` ends it at"
-        " once. A subscription that was never paid ends at once, and its invoice is voided."
-        " Changes that waited for the next invoice are billed by a last one; with `credit_unused`"
-        " it gives the rest of the period back as credit.",
-        responses={
-            **problems(
-                "not_found",
-                "subscription_ended",
-                "invoice_reserved",
-                "invoice_still_open",
-                "forbidden",
-            ),
-        },
-    )
-    async def cancel_subscription(
-        subscription_id: SubscriptionId, body: Cancel, caller: CallerAdmin, response: Response
-    ) -> Subscription:
-        async def do(tx: Tx) -> None:
-            await end.cancel(
-                tx,
-                memory,
-                tenant_id=caller.tenant_id,
-                subscription_id=subscription_id,
-                when=body.when,
-                credit_unused=body.credit_unused,
-                cause=caller.request_id,
-            )
-
-        return await actions.act(caller, response, subscription_id, "cancel", body, do)
-
-
-def _add_undo_cancel(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
-    @routes.post(
-        "/{subscription_id}/undo-cancel",
-        response_model=Subscription,
-        summary="Keep a subscription",
-        description="Takes back a cancellation at the end of the period.",
-        responses={
-            **problems(
-                "not_found", "subscription_ended", "cancellation_not_scheduled", "forbidden"
-            ),
-        },
-    )
-    async def undo_cancel(
-        subscription_id: SubscriptionId, caller: CallerAdmin, response: Response
-    ) -> Subscription:
-        async def do(tx: Tx) -> None:
-            await end.undo_cancel(
-                tx,
-                memory,
-                tenant_id=caller.tenant_id,
-                subscription_id=subscription_id,
-                cause=caller.request_id,
-            )
-
-        return await actions.act(caller, response, subscription_id, "undo_cancel", None, do)

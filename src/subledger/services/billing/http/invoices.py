@@ -31,7 +31,7 @@ from subledger.services.billing.schemas.references import CustomerId, InvoiceId,
 from subledger.services.billing.store import invoices as locked
 from subledger.services.billing.store import reads
 from subledger.services.billing.terms import TermsMemory
-from subledger.services.billing.usecases import end, reissue
+from subledger.services.billing.usecases import reissue, unpaid
 from subledger.services.billing.usecases.explain import explain
 
 _EXAMPLE_TEXT = """Invoice INV-000001 of 2026-03-01 13:00
@@ -155,7 +155,7 @@ def _add_void(routes: APIRouter, database: Database, keys: Keys) -> None:
     ) -> InvoiceWithLines:
         async def work(tx: Tx, _: UUID) -> InvoiceWithLines:
             tenant_id = caller.tenant_id
-            await end.void_invoice(
+            await unpaid.void_invoice(
                 tx, tenant_id=tenant_id, invoice_id=invoice_id, cause=caller.request_id
             )
             await reads.set_close_reasons(

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
-from sqlalchemy import Row
 
 from subledger.contracts.calls import Call
 from subledger.contracts.checkouts import Checkouts
-from subledger.platform import ids
 from subledger.platform.db import Database, Tx
 from subledger.platform.http.callers import Caller, CallerAdmin, CallerRead
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.http.pages import Page, PageQuery, page
 from subledger.platform.http.problems import Problem, problems
-from subledger.services.billing import facts
-from subledger.services.billing.flows import buy
-from subledger.services.billing.http import anchors, changes, customers
+from subledger.services.billing.http import (
+    anchors,
+    changes,
+    customers,
+    endings,
+    outcomes,
+    pauses,
+    reactivations,
+)
 from subledger.services.billing.http.paging import before_id, before_number, id_key
 from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import READ, SUBSCRIBE
@@ -34,7 +37,6 @@ from subledger.services.billing.schemas.subscriptions import (
     UpcomingInvoice,
 )
 from subledger.services.billing.store import reads
-from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import TermsMemory
 from subledger.services.billing.usecases import preview, subscribe
 
@@ -47,11 +49,6 @@ async def load(tx: Tx, tenant_id: UUID, subscription_id: UUID) -> Subscription:
     return Subscription.of(found[tenant_id, subscription_id])
 
 
-def described(prices: Mapping[Key, Row[Any]]) -> dict[str, str]:
-    """What lines are for, by the id of their price."""
-    return {str(row.id): facts.price_text(row.plan_name, row.code) for row in prices.values()}
-
-
 def router(database: Database, checkouts: Checkouts, memory: TermsMemory, keys: Keys) -> APIRouter:
     """``/v1/subscriptions``."""
     routes = APIRouter(prefix="/v1/subscriptions", tags=["Subscriptions"])
@@ -61,6 +58,9 @@ def router(database: Database, checkouts: Checkouts, memory: TermsMemory, keys: 
     actions = changes.Actions(database, keys, load)
     changes.add(routes, actions, memory)
     anchors.add(routes, actions, memory)
+    endings.add(routes, actions, memory)
+    pauses.add(routes, actions, memory)
+    reactivations.add(routes, checkouts, actions, memory)
     return routes
 
 
@@ -146,14 +146,7 @@ def _add_create(
             load=again,
         )
         replayed(response, answered)
-        bought = await buy.wait(
-            database,
-            checkouts,
-            tenant_id=caller.tenant_id,
-            subscription_id=answered.resource_id,
-            wait_s=caller.wait_s,
-        )
-        return await _outcome(database, caller.tenant_id, answered.resource_id, bought)
+        return await outcomes.waited(database, checkouts, caller, answered.resource_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,31 +205,8 @@ def _add_preview(
         async with database.transaction(READ, tenants=[tenant_id]) as tx:
             request = _request(caller, body, tx.ids.new(), paying.checked())
             made = await subscribe.preview(tx, memory, request)
-            lines = made.draft.lines
-            prices = await reads.prices(tx, {(tenant_id, UUID(each.price_id)) for each in lines})
-        return PurchasePreview.of(made, described(prices))
-
-
-async def _outcome(
-    database: Database, tenant_id: UUID, subscription_id: UUID, bought: buy.Bought
-) -> Purchase:
-    """The answer to a buyer. Raises payment_declined, a refusal that is committed: it is rebuilt
-    from the subscription for a repeated request."""
-    key = (tenant_id, subscription_id)
-    async with database.transaction(READ, tenants=[tenant_id]) as tx:
-        row = (await reads.subscriptions(tx, [key]))[key]
-    if row.status == "incomplete" and bought.payment_status == "failed":
-        code = bought.failure_code
-        raise Problem(
-            "payment_declined",
-            detail="The first payment was declined." if code is None else f"Declined: {code}.",
-            fix="Ask the payer for another payment method and pay the invoice by"
-            " POST /v1/payments within 24 hours.",
-            subscription_id=ids.text("sub", subscription_id),
-            invoice_id=None if bought.invoice_id is None else ids.text("inv", bought.invoice_id),
-            failure_code=code,
-        )
-    return Purchase.bought(row, bought)
+            described = await changes.descriptions(tx, tenant_id, made.draft)
+        return PurchasePreview.of(made, described)
 
 
 def _add_reads(routes: APIRouter, database: Database, memory: TermsMemory) -> None:
@@ -301,5 +271,5 @@ def _add_reads(routes: APIRouter, database: Database, memory: TermsMemory) -> No
             draft = await preview.upcoming(
                 tx, memory, tenant_id=tenant_id, subscription_id=subscription_id
             )
-            prices = await reads.prices(tx, {(tenant_id, UUID(x.price_id)) for x in draft.lines})
-        return UpcomingInvoice.of(subscription_id, draft, described(prices))
+            described = await changes.descriptions(tx, tenant_id, draft)
+        return UpcomingInvoice.of(subscription_id, draft, described)

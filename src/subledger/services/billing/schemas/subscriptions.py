@@ -45,6 +45,7 @@ Status = Literal[
     "incomplete_expired",
     "active",
     "past_due",
+    "paused",
     "canceled",
 ]
 
@@ -56,7 +57,7 @@ def countable(value: Decimal) -> Decimal:
     return value
 
 
-def _web_address(value: str) -> str:
+def web_address(value: str) -> str:
     try:
         parts = urlsplit(value)
         good = (
@@ -105,11 +106,15 @@ _SUBSCRIPTION: JsonDict = {
     "trial_end_at": None,
     "trial_end_behavior": "invoice",
     "scheduled_change": None,
+    "pause": None,
     "latest_invoice_id": "inv_01h455vb4pex5vsknk084sn02q",
     "started_at": "2026-03-01T12:00:00Z",
     "current_period_start_at": "2026-03-01T12:00:00Z",
     "current_period_end_at": "2026-04-01T11:00:00Z",
     "cancel_at": None,
+    "cancel_credit_unused": False,
+    "cancel_reason": None,
+    "cancel_comment": None,
     "ended_at": None,
     "end_reason": None,
     "parked_reason": None,
@@ -144,7 +149,7 @@ class SubscriptionNew(Strict):
     proration: Literal["day", "second"] = Field(
         "day", description="How a change inside a period is shared: by days, or to the second."
     )
-    return_url: Annotated[Text, AfterValidator(_web_address), Field(max_length=2_000)] | None = (
+    return_url: Annotated[Text, AfterValidator(web_address), Field(max_length=2_000)] | None = (
         Field(None, description="Where the hosted page sends the customer afterwards.")
     )
     start_at: Timestamp | None = Field(
@@ -189,23 +194,6 @@ class SubscriptionNew(Strict):
         )
 
 
-class Cancel(Strict):
-    """When the subscription ends."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"when": "period_end"}, {"when": "now", "credit_unused": True}]
-        }
-    )
-
-    when: Literal["now", "period_end"]
-    credit_unused: bool = Field(
-        False,
-        description="With `now`: the rest of the period that was paid becomes the customer's"
-        " credit. At the period's end nothing is unused.",
-    )
-
-
 class ScheduledChange(Strict):
     """A change that waits for its moment."""
 
@@ -213,6 +201,15 @@ class ScheduledChange(Strict):
     plan_id: PlanId
     quantity: str
     billing_anchor: BillingAnchor | None
+
+
+class PauseState(Strict):
+    """A pause that a subscription waits for or is in."""
+
+    state: Literal["scheduled", "running"]
+    credit: Literal["none", "credit", "extend"]
+    from_at: Timestamp
+    resume_at: Timestamp | None = Field(description="Null: until it is resumed by hand.")
 
 
 class Subscription(Strict):
@@ -239,11 +236,15 @@ class Subscription(Strict):
     trial_end_at: Timestamp | None
     trial_end_behavior: Literal["invoice", "cancel"]
     scheduled_change: ScheduledChange | None
+    pause: PauseState | None
     latest_invoice_id: InvoiceId | None
     started_at: Timestamp
     current_period_start_at: Timestamp
     current_period_end_at: Timestamp
     cancel_at: Timestamp | None
+    cancel_credit_unused: bool
+    cancel_reason: str | None
+    cancel_comment: str | None
     ended_at: Timestamp | None
     end_reason: str | None
     parked_reason: str | None = Field(description="Why billing waits for a person, if it does.")
@@ -285,11 +286,22 @@ def fields_of(row: Row[Any]) -> dict[str, Any]:
             if row.change_billing_anchor is None
             else BillingAnchor.of(row.change_billing_anchor),
         ),
+        "pause": None
+        if row.pause_state is None
+        else PauseState(
+            state=row.pause_state,
+            credit=row.pause_credit,
+            from_at=row.pause_from_at,
+            resume_at=row.pause_resume_at,
+        ),
         "latest_invoice_id": row.latest_invoice_id,
         "started_at": row.started_at,
         "current_period_start_at": row.current_period_start_at,
         "current_period_end_at": row.current_period_end_at,
         "cancel_at": row.cancel_at,
+        "cancel_credit_unused": row.cancel_credit,
+        "cancel_reason": row.cancel_reason,
+        "cancel_comment": row.cancel_comment,
         "ended_at": row.ended_at,
         "end_reason": row.end_reason,
         "parked_reason": row.parked_reason,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -116,6 +117,14 @@ _OPEN_OF_SUBSCRIPTIONS = sql(
     {by_keys("billing.billing_runs r", tenant_id="tenants", subscription_id="ids")}
     JOIN billing.invoices i ON i.tenant_id = r.tenant_id AND i.id = r.invoice_id
     WHERE i.status = 'open'
+    """
+)
+_GIVEN_UP = sql(
+    """
+    SELECT r.number FROM billing.billing_runs r
+    JOIN billing.invoices i ON i.tenant_id = r.tenant_id AND i.id = r.invoice_id
+    WHERE r.tenant_id = :tenant AND r.subscription_id = :subscription
+      AND r.period_end_at > :covering_at AND i.status IN ('void', 'uncollectible') LIMIT 1
     """
 )
 _RESERVATIONS = sql(
@@ -241,6 +250,14 @@ async def open_invoices_of(tx: Tx, subscriptions: Iterable[Key]) -> dict[Key, se
     for row in await tx.rows(_OPEN_OF_SUBSCRIPTIONS, **split(subscriptions)):
         found.setdefault((row.tenant_id, row.subscription_id), set()).add(row.id)
     return found
+
+
+async def given_up(tx: Tx, subscription: Key, *, covering_at: datetime) -> bool:
+    """Whether an invoice of a period that ends later than the moment was voided or written off."""
+    rows = await tx.rows(
+        _GIVEN_UP, tenant=subscription[0], subscription=subscription[1], covering_at=covering_at
+    )
+    return bool(rows)
 
 
 async def reservations(tx: Tx, invoices: Iterable[Key]) -> dict[Key, list[Row[Any]]]:

@@ -24,7 +24,9 @@ _SUBSCRIPTION = """
     s.current_period_start_at, s.current_period_end_at, s.cancel_at, s.ended_at, s.end_reason,
     s.collection, s.payment_method_id, s.parked_reason, s.proration, s.created_at,
     s.billing_anchor::text AS billing_anchor, s.first_period, s.trial_end_at,
-    s.trial_end_behavior, c.billing_anchor::text AS change_billing_anchor,
+    s.trial_end_behavior, s.cancel_credit, s.cancel_reason, s.cancel_comment,
+    u.state AS pause_state, u.credit AS pause_credit, u.from_at AS pause_from_at,
+    u.resume_at AS pause_resume_at, c.billing_anchor::text AS change_billing_anchor,
     r.invoice_id AS latest_invoice_id, c.effective_at AS change_at,
     coalesce(c.plan_id, v.plan_id) AS change_plan_id,
     coalesce(c.quantity, s.quantity) AS change_quantity,
@@ -39,6 +41,8 @@ _OF_PLAN = """
         AND r.number = s.last_run_number
     LEFT JOIN billing.scheduled_changes c
       ON c.tenant_id = s.tenant_id AND c.subscription_id = s.id
+    LEFT JOIN billing.pauses u
+      ON u.tenant_id = s.tenant_id AND u.subscription_id = s.id AND u.state <> 'over'
 """
 _SUBSCRIPTIONS = sql(
     f"SELECT {_SUBSCRIPTION} FROM {_WANTED} JOIN billing.subscriptions s USING (tenant_id, id)"

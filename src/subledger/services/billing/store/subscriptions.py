@@ -25,6 +25,7 @@ CANCELLATION = "cancellation"
 CHANGE = "scheduled_change"
 EXPIRY = "incomplete_expiry"
 REMINDER = "reminder"
+PAUSE = "pause_resume"
 
 _WANTED = "unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, id)"
 
@@ -45,7 +46,8 @@ _COLUMNS = (
     " s.cancel_at, s.ended_at, s.end_reason, s.collection, s.payment_method_id, s.return_url,"
     " s.parked_reason, s.proration, s.dirty_from_period, s.created_at, s.anchor_day,"
     " s.anchor_wall, s.billing_anchor::text AS billing_anchor, s.first_period, s.trial_end_at,"
-    " s.trial_end_behavior, s.cycle_started_at"
+    " s.trial_end_behavior, s.cycle_started_at, s.charged_until_at, s.cancel_credit,"
+    " s.cancel_reason, s.cancel_comment, s.is_extended"
 )
 _LOCK_SUBSCRIPTIONS = sql(
     f"SELECT {_COLUMNS} {by_keys('billing.subscriptions s', tenant_id='tenants', id='ids')}"
@@ -103,7 +105,18 @@ _INSERT = Insert(
         column.name
         for column in tables.subscriptions.c
         if column.name
-        not in {"cancel_at", "ended_at", "end_reason", "parked_reason", "dirty_from_period"}
+        not in {
+            "cancel_at",
+            "ended_at",
+            "end_reason",
+            "parked_reason",
+            "dirty_from_period",
+            "charged_until_at",
+            "cancel_credit",
+            "cancel_reason",
+            "cancel_comment",
+            "is_extended",
+        }
     ],
 )
 _ADVANCE = Update(
@@ -125,7 +138,7 @@ _CHANGE = Update(
         *("plan_version_id", "quantity", "anchor_at", "current_period_start_at"),
         *("current_period_end_at", "billed_through_at", "period_number", "last_run_number"),
         *("dirty_from_period", "timezone", "anchor_day", "anchor_wall", "billing_anchor"),
-        *("first_period", "cycle_started_at"),
+        *("first_period", "cycle_started_at", "is_extended"),
     ],
 )
 _STATUS = Update(tables.subscriptions, keys=["tenant_id", "id"], sets=["status"])
@@ -134,11 +147,23 @@ _BEGIN_TRIAL = Update(
     keys=["tenant_id", "id"],
     sets=["status", "current_period_start_at", "current_period_end_at", "billed_through_at"],
 )
-_CANCEL_AT = Update(tables.subscriptions, keys=["tenant_id", "id"], sets=["cancel_at"])
+_CANCEL = Update(
+    tables.subscriptions,
+    keys=["tenant_id", "id"],
+    sets=["cancel_at", "charged_until_at", "cancel_credit", "cancel_reason", "cancel_comment"],
+)
 _END = Update(
     tables.subscriptions,
     keys=["tenant_id", "id"],
-    sets=["status", "ended_at", "end_reason", "cancel_at"],
+    sets=["status", "ended_at", "end_reason", "cancel_at", "charged_until_at"],
+)
+_RESTART = Update(
+    tables.subscriptions,
+    keys=["tenant_id", "id"],
+    sets=[
+        *("status", "ended_at", "end_reason", "cancel_at", "charged_until_at", "cancel_credit"),
+        *("cancel_reason", "cancel_comment", "parked_reason"),
+    ],
 )
 _PARK = Update(tables.subscriptions, keys=["tenant_id", "id"], sets=["parked_reason"])
 _CHANGES = Insert(
@@ -254,12 +279,18 @@ async def begin_trials(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     await _BEGIN_TRIAL(tx, rows)
 
 
-async def set_cancel_moments(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
-    await _CANCEL_AT(tx, rows)
+async def set_cancellations(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """When they end, up to where they are charged, and why."""
+    await _CANCEL(tx, rows)
 
 
 async def end_subscriptions(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     await _END(tx, rows)
+
+
+async def begin_again(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Ended subscriptions live again: nothing is left of their end."""
+    await _RESTART(tx, rows)
 
 
 async def park_subscriptions(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 from uuid import UUID
 
 from subledger.core.errors import CoreError
+from subledger.core.timeline import Draft
 from subledger.platform.db import Tx
 from subledger.services.billing.store import invoices, subscriptions
 from subledger.services.billing.usecases import drafts
 from subledger.services.billing.usecases.documents import Bill, Saved, encode, invoice_row
-from subledger.services.billing.usecases.issue import Issue, announce, prepare
+from subledger.services.billing.usecases.issue import FIRST, Issue, announce, prepare
 
-__all__ = ["MOST_LINES", "Bill", "RunTooLarge", "Saved", "save"]
+__all__ = ["MOST_LINES", "Bill", "RunTooLarge", "Saved", "check_lines", "save"]
 
 MOST_LINES = 50
 """A run with more lines is parked, not billed (ARCHITECTURE 6)."""
@@ -36,8 +37,7 @@ async def save(tx: Tx, bills: Sequence[Bill]) -> list[Saved]:
     Raises RunTooLarge before anything is written, and an integrity error if a run exists already.
     """
     for bill in bills:
-        if len(bill.draft.lines) > MOST_LINES:
-            raise RunTooLarge(f"{len(bill.draft.lines)} lines in one run")
+        check_lines(bill.draft)
     policies = await drafts.policies(
         tx, [(each.subscription["tenant_id"], each.subscription["payer_id"]) for each in bills]
     )
@@ -56,11 +56,17 @@ async def save(tx: Tx, bills: Sequence[Bill]) -> list[Saved]:
     return saved
 
 
+def check_lines(draft: Draft) -> None:
+    """Raises RunTooLarge."""
+    if len(draft.lines) > MOST_LINES:
+        raise RunTooLarge(f"{len(draft.lines)} lines in one run")
+
+
 def _issued(tx: Tx, bill: Bill, policies: drafts.Policies) -> Saved:
     """An invoice of one bill, to be issued at once."""
     row = bill.subscription
     key = (row["tenant_id"], row["payer_id"])
-    first = bill.reason == "subscription_create"
+    first = bill.reason in FIRST
     return Saved(
         bill,
         Issue(

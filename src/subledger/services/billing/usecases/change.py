@@ -32,7 +32,14 @@ from subledger.services.billing.usecases import bill, work_items
 from subledger.services.billing.usecases.anchors import NOT_BEGUN, anchor_of
 from subledger.services.billing.usecases.bill import Bill
 from subledger.services.billing.usecases.close import check_paid
-from subledger.services.billing.usecases.end import LIVE, lock_one
+from subledger.services.billing.usecases.end import LIVE, lock_one, look_at_one
+from subledger.services.billing.usecases.extensions import (
+    PAUSED,
+    billed_by,
+    extension,
+    history_in_paid_time,
+    in_paid_time,
+)
 from subledger.services.billing.usecases.issue import paid_at_once
 from subledger.services.billing.usecases.planned import Planned, Settle
 from subledger.services.billing.usecases.recording import changed as _changed
@@ -72,14 +79,7 @@ class ChangeRequest:
 
 async def preview(tx: Tx, memory: TermsMemory, request: ChangeRequest) -> Planned:
     """What ``change`` would do now. Raises as it does."""
-    found = await subscriptions.subscriptions(tx, [(request.tenant_id, request.subscription_id)])
-    if not found:
-        raise Problem("not_found", detail="There is no such subscription.")
-    row = found[0]
-    if row.status not in LIVE:
-        raise Problem(
-            problems.SUBSCRIPTION_ENDED, detail=f"The subscription ended: it is {row.status}."
-        )
+    row, _ = await look_at_one(tx, request.tenant_id, request.subscription_id)
     return await preview_row(tx, memory, request, row)
 
 
@@ -149,6 +149,9 @@ async def reach_change(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -
         at = (await subscriptions.moments(tx, accounts, accounts))[event.tenant_id, event.subject]
         if waiting is None or waiting.effective_at > at or row.status not in LIVE:
             continue
+        if row.status == PAUSED:  # it waits until the subscription is resumed
+            await subscriptions.due.drop(tx, [(row.tenant_id, subscriptions.CHANGE, row.id)])
+            continue
         await _unschedule(tx, row)
         request = ChangeRequest(
             tenant_id=event.tenant_id,
@@ -208,6 +211,8 @@ async def _plan(
         raise Problem(
             problems.SUBSCRIPTION_NOT_ACTIVE, detail="The first payment was not made yet."
         )
+    if row.status == PAUSED:
+        raise Problem(problems.SUBSCRIPTION_PAUSED, detail="A change takes effect while it runs.")
     tenant, values = request.tenant_id, row._asdict()
     old = (await memory.load(tx, [(tenant, row.plan_version_id)]))[tenant, row.plan_version_id]
     new = terms or await _new_terms(tx, memory, request, old)
@@ -300,10 +305,12 @@ def _check_moment(row: Row[Any], planned: Planned) -> None:
 
 async def _go_on(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
     """The cycle goes on: bill anew from the period in which the change takes effect."""
-    row, values = planned.row, planned.row._asdict()
+    row = planned.row
     key = (row.tenant_id, row.id)
+    within = await extension(tx, row)
+    values, effective_at = in_paid_time(row._asdict(), within), within.paid(planned.effective_at)
     interval = planned.before.interval(row.currency)
-    first = max(index_at(anchor_of(values), interval, planned.effective_at), 0)
+    first = max(index_at(anchor_of(values), interval, effective_at), 0)
     if first > row.period_number:
         return planned
     if row.dirty_from_period is not None:
@@ -323,14 +330,15 @@ async def _go_on(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
             problems.CHANGE_OUT_OF_RANGE, pointer="/at",
             detail=f"Another change took effect later, at {facts.moment(last)}.",
         )  # fmt: skip
-    changed = _with_stage(known, planned)
+    changed = history_in_paid_time(_with_stage(known, planned), within)
     draft = invoicing.redraft(
         timeline(values, planned.terms, planned.attached, changed),
-        billed=known.billed,
+        billed=changed.billed,
         first_period=first,
         periods=row.period_number - first + 1,
-        horizon_at=planned.at,
+        horizon_at=within.paid(planned.at),
     )
+    draft = within.real_draft(draft, known.billed)
     return replace(planned, draft=draft, after=planned.after | {"dirty_from_period": first})
 
 
@@ -382,7 +390,7 @@ async def _apply(tx: Tx, planned: Planned, *, cause: UUID | None) -> None:
     tx.emit([_changed(after, planned.terms, changed, planned.at, cause)])
     if now:
         assert draft is not None
-        after |= {"last_run_number": row.last_run_number + 1, **settled}
+        after |= {**billed_by(row, draft), **settled}
         saved = await bill.save(
             tx,
             [

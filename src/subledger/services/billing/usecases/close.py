@@ -20,6 +20,12 @@ from subledger.services.billing.store import invoices, subscriptions
 from subledger.services.billing.terms import PlanTerms, TermsMemory
 from subledger.services.billing.usecases import bill
 from subledger.services.billing.usecases.bill import Bill
+from subledger.services.billing.usecases.extensions import (
+    billed_by,
+    extension,
+    history_in_paid_time,
+    in_paid_time,
+)
 from subledger.services.billing.usecases.issue import paid_at_once
 from subledger.services.billing.usecases.timelines import (
     billed_from,
@@ -46,12 +52,16 @@ async def closing_draft(
     dirty = row.dirty_from_period
     if dirty is None and not credit_unused and not terms.in_arrears(row.currency):
         return None
-    values = row._asdict()
+    if row.period_number < 0:
+        return None  # nothing of the cycle is billed yet
+    within = await extension(tx, row)
+    values, at = in_paid_time(row._asdict(), within), within.paid(at)
     first = row.period_number if dirty is None else dirty
     first -= first % terms.longest(row.currency)
     key = (row.tenant_id, row.id)
-    known = (await history(tx, memory, [values], {key: billed_from(values, terms, first)}))[key]
-    return invoicing.redraft(
+    found = (await history(tx, memory, [values], {key: billed_from(values, terms, first)}))[key]
+    known = history_in_paid_time(found, within)
+    draft = invoicing.redraft(
         replace(
             timeline(values, terms, attached, known), ended_at=at, serves_out=not credit_unused
         ),
@@ -60,6 +70,7 @@ async def closing_draft(
         periods=row.period_number - first + 1,
         horizon_at=at,
     )
+    return within.real_draft(draft, found.billed)
 
 
 async def check_paid(tx: Tx, row: Row[Any], draft: Draft) -> None:
@@ -118,5 +129,5 @@ async def bill_the_rest(
         ],
     )
     tx.emit(paid_at_once(each.issue) for each in saved if each.free)
-    billed = {"last_run_number": row.last_run_number + 1, "dirty_from_period": None}
+    billed = billed_by(row, draft) | {"dirty_from_period": None}
     await subscriptions.change_subscriptions(tx, [row._asdict() | billed])

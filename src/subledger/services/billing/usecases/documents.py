@@ -19,6 +19,11 @@ from subledger.platform.db import Tx
 from subledger.services.billing.terms import PlanTerms
 from subledger.services.billing.usecases.issue import Issue
 
+Reason = Literal[
+    "subscription_create", "subscription_start", "renewal", "subscription_change",
+    "subscription_end", "subscription_pause", "subscription_resume", "subscription_reactivate",
+]  # fmt: skip
+Kind = Literal["period", "change", "restart", "resume", "reactivation"]
 SERIES = "INV"
 TZDATA_VERSION = version("tzdata")
 
@@ -34,18 +39,12 @@ class Bill:
     terms: PlanTerms
     draft: Draft
     attached: Sequence[Row[Any]]
-    reason: Literal[
-        "subscription_create",
-        "subscription_start",
-        "renewal",
-        "subscription_change",
-        "subscription_end",
-    ]
+    reason: Reason
     at: datetime
     cause: UUID | None
-    kind: Literal["period", "change", "restart"] = "period"
-    """A run covers the next period, changes what is billed of the present one, or leaves the
-    cycle for a new one."""
+    kind: Kind = "period"
+    """A run covers the next period, changes what is billed of the present one, leaves the cycle
+    for a new one, or covers a period that begins after a pause or after an end."""
 
     @property
     def run_number(self) -> int:

@@ -25,6 +25,10 @@ from subledger.services.billing import facts, ledger
 from subledger.services.billing.store import invoices, postings, subscriptions
 from subledger.services.billing.usecases.recognize import open_schedules
 
+FIRST = frozenset({"subscription_create", "subscription_reactivate"})
+"""Reasons of invoices that are paid before anything is served: their payer is asked at once, and
+nobody is dunned for them."""
+
 
 @dataclass(slots=True)
 class Issue:
@@ -202,7 +206,7 @@ def _postings(each: Issue) -> list[ledger.Posting]:
 def collection(each: Issue) -> dict[str, Any]:
     """What payments needs to collect a reserved invoice."""
     assert each.attempt_id is not None, "it is reserved"
-    first = each.invoice["reason"] == "subscription_create"
+    first = each.invoice["reason"] in FIRST
     return {
         "mode": each.mode,
         "attempt_id": ids.text("att", each.attempt_id),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -20,7 +20,7 @@ from subledger.services.billing.terms import PlanTerms
 
 async def record(
     tx: Tx, row: Row[Any], kind: str, *, effective_at: datetime, at: datetime,
-    data: dict[str, Any],
+    data: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Append to the history of a locked subscription."""
     await subscriptions.append_changes(
@@ -31,27 +31,46 @@ async def record(
                 "subscription_id": row.id,
                 "kind": kind,
                 "effective_at": effective_at,
-                "data": msgspec.json.encode(data).decode(),
+                "data": msgspec.json.encode(data or {}).decode(),
                 "recorded_at": at,
             }
         ],
     )
 
 
+def told(
+    type_: str,
+    row: Row[Any] | Mapping[str, Any],
+    terms: PlanTerms,
+    at: datetime,
+    cause: UUID | None,
+    *,
+    more: Mapping[str, Any],
+    **columns: Any,
+) -> Event:
+    """A fact of a subscription: its public fields, ``columns`` in place of the row's, and
+    ``more``."""
+    values = row if isinstance(row, Mapping) else row._asdict()
+    return Event(
+        type=type_,
+        tenant_id=values["tenant_id"],
+        subject=values["payer_id"],
+        data={**facts.subscription(values, terms, **columns), **more},
+        occurred_at=at,
+        cause=cause,
+    )
+
+
 def changed(
-    row: Row[Any] | dict[str, Any],
+    row: Row[Any] | Mapping[str, Any],
     terms: PlanTerms,
     fields: Sequence[str],
     at: datetime,
     cause: UUID | None,
+    **columns: Any,
 ) -> Event:
     """``subscription.changed``: the subscription as it is now, and which fields are new."""
-    values = row if isinstance(row, dict) else row._asdict()
-    return Event(
-        type=events.SUBSCRIPTION_CHANGED,
-        tenant_id=values["tenant_id"],
-        subject=values["payer_id"],
-        data=facts.subscription(values, terms) | {"changed": list(fields)},
-        occurred_at=at,
-        cause=cause,
-    )
+    return told(
+        events.SUBSCRIPTION_CHANGED, row, terms, at, cause, more={"changed": list(fields)},
+        **columns,
+    )  # fmt: skip

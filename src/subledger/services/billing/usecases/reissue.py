@@ -31,7 +31,7 @@ from subledger.services.billing.usecases.bill import Bill
 from subledger.services.billing.usecases.change import MOST_PERIODS_BACK
 from subledger.services.billing.usecases.close import check_paid
 from subledger.services.billing.usecases.documents import Saved
-from subledger.services.billing.usecases.end import LIVE, check_voidable, void_invoices
+from subledger.services.billing.usecases.end import LIVE
 from subledger.services.billing.usecases.settled import Settled
 from subledger.services.billing.usecases.timelines import (
     History,
@@ -39,6 +39,7 @@ from subledger.services.billing.usecases.timelines import (
     history,
     timeline,
 )
+from subledger.services.billing.usecases.unpaid import check_voidable, void_invoices
 
 
 async def reissue(

@@ -17,17 +17,18 @@ from subledger.core.errors import CoreError
 from subledger.core.timeline import Draft
 from subledger.platform import ids
 from subledger.platform.db import Tx
-from subledger.platform.eventlog.consumer import caused
 from subledger.services.billing import facts
 from subledger.services.billing.store import subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
-from subledger.services.billing.usecases import begin, bill, work_items
+from subledger.services.billing.usecases import begin, bill
 from subledger.services.billing.usecases.anchors import NOT_BEGUN, in_zone
 from subledger.services.billing.usecases.begin import Waiting
 from subledger.services.billing.usecases.bill import Bill, Saved
 from subledger.services.billing.usecases.close import closing_draft
+from subledger.services.billing.usecases.extensions import next_cycle
 from subledger.services.billing.usecases.issue import paid_at_once
+from subledger.services.billing.usecases.parking import park
 from subledger.services.billing.usecases.timelines import (
     History,
     billed_from,
@@ -93,12 +94,13 @@ async def renew(tx: Tx, memory: TermsMemory, due: Sequence[Recorded]) -> None:
             reason="subscription_start" if row.status in NOT_BEGUN else "renewal",
             at=at[payer],
             cause=by_id[key].id,
+            kind="resume" if row.is_extended else "period",
         )
         made.append(_Made(row, its))
 
     await _save(tx, made)
     for event, why in parked:
-        await _park(tx, event, why)
+        await park(tx, event, why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,12 @@ class _Made:
 
     @property
     def has_moved(self) -> bool:
-        """Whether its cycle hangs elsewhere from this period on: its customer's zone changed."""
+        """Whether its cycle hangs elsewhere from this period on: its customer's zone changed, or
+        a pause moved its period's end."""
+        return self.was.is_extended or self.in_another_zone
+
+    @property
+    def in_another_zone(self) -> bool:
         return bool(self.bill.subscription["timezone"] != self.was.timezone)
 
 
@@ -125,7 +132,7 @@ async def _save(tx: Tx, made: Sequence[_Made]) -> None:
             for each in made
         ],
     )
-    await _tell_moved(tx, [each.bill for each in made if each.has_moved])
+    await _tell_moved(tx, [each.bill for each in made if each.in_another_zone])
     saved = await bill.save(tx, [each.bill for each in made])
     advanced = [_advanced(each.bill) for each in made]
     moved = [each.has_moved for each in made]
@@ -144,7 +151,7 @@ async def _histories(
 ) -> dict[Key, History]:
     """The histories of those that changed without an invoice of their own: the next one bills
     the change."""
-    dirty = [row for row in rows if row.dirty_from_period is not None]
+    dirty = [row for row in rows if row.dirty_from_period is not None and not row.is_extended]
     if not dirty:
         return {}
     first = {
@@ -194,18 +201,22 @@ async def next_invoice(
 
     Where its payer's zone is another by now, the cycle is counted in ``timezone`` from the first
     boundary on that all its prices share, and what the old one has to settle joins the invoice.
+    So it does where an extended period ends the cycle; what a price of several periods was paid
+    for beyond it is given back.
     """
     values, begins = row._asdict(), row.status in NOT_BEGUN
     # A price of several periods is counted in the cycle in which its period began.
     over = begins or (row.period_number + 1) % terms.longest(row.currency) == 0
-    if row.timezone == timezone or not over:
+    if not row.is_extended and (row.timezone == timezone or not over):
         return values, next_draft(values, terms, attached, changed, horizon_at=horizon_at)
     closing = None
     if not begins:
+        end_at = row.current_period_end_at
         closing = await closing_draft(
-            tx, memory, row, terms, attached, at=row.current_period_end_at, credit_unused=False
+            tx, memory, row, terms, attached, at=end_at, credit_unused=not over
         )
-    values = in_zone(values, terms.interval(row.currency), timezone)
+    moved = next_cycle if row.is_extended else in_zone
+    values = moved(values, terms.interval(row.currency), timezone)
     opening = next_draft(values, terms, attached, None, horizon_at=horizon_at)
     return values, opening if closing is None else invoicing.join(closing, opening)
 
@@ -294,25 +305,3 @@ def _renewed_at_once(saved: Sequence[Saved]) -> list[Event]:
             )
         )
     return told
-
-
-async def _park(tx: Tx, event: Recorded, refused: CoreError) -> None:
-    """Take a subscription out of the runs and ask a person to look at it."""
-    subscription_id = ids.parse("sub", event.data["subscription_id"])
-    tenant, at = event.tenant_id, event.occurred_at
-    reason = f"{refused.code}: {refused.detail}"
-    data = {"subscription_id": event.data["subscription_id"], "reason": reason}
-    await subscriptions.park_subscriptions(
-        tx, [{"tenant_id": tenant, "id": subscription_id, "parked_reason": reason}]
-    )
-    await subscriptions.due.drop(tx, [(tenant, subscriptions.RENEWAL, subscription_id)])
-    tx.emit([caused(event, type=events.BILLING_RUN_PARKED, data=data, occurred_at=at)])
-    await work_items.open_item(
-        tx,
-        tenant_id=tenant,
-        account_id=event.subject,
-        kind="billing_run_parked",
-        data=data,
-        at=at,
-        cause=event.id,
-    )

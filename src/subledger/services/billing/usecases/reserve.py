@@ -9,6 +9,7 @@ from subledger.contracts.collections import Reservation, ReserveRequest
 from subledger.core.states import INVOICE, can
 from subledger.platform.db import Tx
 from subledger.services.billing.store import invoices, subscriptions
+from subledger.services.billing.usecases.issue import FIRST
 
 
 async def reserve(tx: Tx, tenant_id: UUID, requests: Sequence[ReserveRequest]) -> list[Reservation]:
@@ -71,7 +72,7 @@ async def reserve(tx: Tx, tenant_id: UUID, requests: Sequence[ReserveRequest]) -
                 amount_minor=amount_minor,
                 currency=row.currency,
                 # What was given up is not dunned again.
-                dunning=row.reason != "subscription_create" and row.status == "open",
+                dunning=row.reason not in FIRST and row.status == "open",
             )
         )
     await invoices.insert_reservations(tx, fresh)

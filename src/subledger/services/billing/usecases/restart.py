@@ -49,13 +49,13 @@ async def restart(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
     """The cycle ends at the change, which gives back what is unused, and another begins."""
     row = planned.row
     start_at = planned.effective_at
-    fresh = planned.after | {"dirty_from_period": None}
+    fresh = planned.after | {"dirty_from_period": None, "is_extended": False}
     longest = planned.before.longest(row.currency)
     over = start_at >= row.current_period_end_at and (row.period_number + 1) % longest == 0
-    arrears = planned.before.in_arrears(row.currency)
+    arrears = planned.before.in_arrears(row.currency) and row.period_number >= 0
     if over and row.dirty_from_period is None and not arrears:
         # At the period's end: the renewal that is due then bills the first period.
-        return replace(planned, after=fresh | {"period_number": -1})
+        return replace(planned, after=fresh | {"period_number": -1, "is_extended": row.is_extended})
     closing = await closing_draft(
         tx, memory, row, planned.before, planned.attached, at=start_at, credit_unused=True
     )

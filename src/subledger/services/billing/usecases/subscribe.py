@@ -151,7 +151,7 @@ async def subscribe(tx: Tx, memory: TermsMemory, requests: Sequence[SubscribeReq
         (each.bill.subscription, each.bill.at + INCOMPLETE_FOR) for each in saved if each.collected
     ]
     await subscriptions.put_due(tx, subscriptions.EXPIRY, unpaid)
-    await _activate_at_once(tx, [each for each in saved if not each.collected])
+    await activate_at_once(tx, [each for each in saved if not each.collected])
 
 
 async def preview(tx: Tx, memory: TermsMemory, request: SubscribeRequest) -> Prepared:
@@ -449,7 +449,7 @@ def _created(each: Prepared) -> Event:
     )
 
 
-async def _activate_at_once(tx: Tx, saved: Sequence[Saved]) -> None:
+async def activate_at_once(tx: Tx, saved: Sequence[Saved]) -> None:
     """A first invoice of zero needs no payment, one on terms is paid later."""
     rows = [each.bill.subscription for each in saved]
     await subscriptions.set_statuses(

@@ -22,7 +22,7 @@ from subledger.services.billing.terms import PlanTerms, TermsMemory
 from subledger.services.billing.usecases.anchors import anchor_of, billed_from_at
 from subledger.services.billing.usecases.discounts import line_names, running
 
-_MODES = {"day": BY_DAY, "second": BY_SECOND}
+MODES = {"day": BY_DAY, "second": BY_SECOND}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class Stage:
     from_at: datetime
     plan_version_id: UUID
     quantity: Decimal
+    is_paused: bool = False
+    """It pays for nothing then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,9 @@ def timeline(
     phases = tuple(
         Phase(
             each.from_at,
-            _items(
+            ()
+            if each.is_paused
+            else _items(
                 known[each.plan_version_id],
                 currency,
                 each.quantity,
@@ -80,8 +84,8 @@ def timeline(
         currency=currency,
         phases=phases,
         attached=tuple(running(each) for each in attached),
-        ended_at=subscription.get("cancel_at"),
-        proration=_MODES[subscription["proration"]],
+        ended_at=subscription.get("charged_until_at"),
+        proration=MODES[subscription["proration"]],
         first_period=FirstPeriod(subscription["first_period"]),
     )
 
@@ -118,7 +122,12 @@ async def history(
     for key, row in given.items():
         # What a cycle that was left paid for is settled: only this cycle is billed anew.
         stages = [
-            Stage(max(each.from_at, row["cycle_started_at"]), each.plan_version_id, each.quantity)
+            Stage(
+                max(each.from_at, row["cycle_started_at"]),
+                each.plan_version_id,
+                each.quantity,
+                each.is_paused,
+            )
             for each, following in zip(found[key], [*found[key][1:], None], strict=True)
             if following is None or following.from_at > row["cycle_started_at"]
         ]

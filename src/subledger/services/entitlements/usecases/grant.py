@@ -9,7 +9,6 @@ from datetime import datetime
 from subledger.contracts.events import (
     ENTITLEMENT_GRANTED,
     ENTITLEMENT_REVOKED,
-    SUBSCRIPTION_PAST_DUE,
     Event,
     Recorded,
 )
@@ -21,7 +20,9 @@ from subledger.services.entitlements.store import Grant, Key
 
 
 async def grant(tx: Tx, events: Sequence[Recorded]) -> None:
-    """A trial, activated, renewed or past due: access until the period's, or the grace's, end."""
+    """A trial, activated, renewed, past due, resumed or reactivated: access until the period's, or
+    the grace's, end. One whose first payment is not made yet gives none."""
+    events = [event for event in events if event.data["status"] != "incomplete"]
     clocks = await tx.clocks({event.tenant_id for event in events})
     granted = [_grant(event, at=_now(event, clocks[event.tenant_id])) for event in events]
     await store.save_grants(tx, granted)
@@ -80,7 +81,7 @@ def _now(event: Recorded, clock: datetime) -> datetime:
 
 def _grant(event: Recorded, *, at: datetime) -> Grant:
     data = event.data
-    is_grace = event.type == SUBSCRIPTION_PAST_DUE
+    is_grace = data["status"] == "past_due" and "grace_until_at" in data
     until = data["grace_until_at"] if is_grace else data["current_period_end_at"]
     return Grant(
         tenant_id=event.tenant_id,

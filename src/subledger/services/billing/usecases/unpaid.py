@@ -1,0 +1,243 @@
+"""Invoices that nobody will pay: voided or written off, and subscriptions that end with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from subledger.contracts import events
+from subledger.contracts.events import Event, Recorded
+from subledger.core import ledger as books
+from subledger.core.states import INVOICE, SUBSCRIPTION, step
+from subledger.platform import ids
+from subledger.platform.db import Tx
+from subledger.platform.http.problems import Problem
+from subledger.services.billing import facts, ledger, problems
+from subledger.services.billing.store import invoices, subscriptions
+from subledger.services.billing.store.subscriptions import Key
+from subledger.services.billing.terms import TermsMemory
+from subledger.services.billing.usecases import credit_notes, recognize
+from subledger.services.billing.usecases.end import LIVE, Ending, due_subscriptions, end
+
+_EXPIRY_AGAIN = timedelta(hours=1)
+
+
+async def void_open(
+    tx: Tx,
+    rows: Sequence[Row[Any]],
+    *,
+    at: Mapping[Key, datetime],
+    cause: UUID | None,
+    strict: bool,
+) -> set[Key]:
+    """Void the open invoices of subscriptions. Returns the subscriptions whose invoice is
+    reserved and so stays; with ``strict`` raises invoice_reserved instead."""
+    opened = await invoices.open_invoices_of(tx, ((row.tenant_id, row.id) for row in rows))
+    keys = {(tenant, each) for (tenant, _), found in opened.items() for each in found}
+    locked = await invoices.lock_invoices(tx, keys)
+    held = {
+        key
+        for key, found in (await invoices.reservations(tx, keys)).items()
+        if any(each.state == "held" for each in found)
+    }
+    if held and strict:
+        raise Problem(
+            problems.INVOICE_RESERVED,
+            detail="The first payment of the subscription is still under way.",
+        )
+    waiting = {
+        (tenant, subscription)
+        for (tenant, subscription), found in opened.items()
+        if any((tenant, each) in held for each in found)
+    }
+    await void_invoices(
+        tx, [row for key, row in locked.items() if key not in held], at=at, cause=cause
+    )
+    return waiting
+
+
+async def void_invoices(
+    tx: Tx, rows: Sequence[Row[Any]], *, at: Mapping[Key, datetime], cause: UUID | None
+) -> None:
+    """Void open, unreserved, locked invoices: the exact reversal of their finalization. Credit
+    notes of them go first."""
+    if any(row.noted_minor for row in rows):
+        await credit_notes.void_standing(tx, rows, at=at, cause=cause)
+        found = await invoices.lock_invoices(tx, ((row.tenant_id, row.id) for row in rows))
+        rows = list(found.values())
+    await close_unpaid(tx, rows, at=at, cause=cause, trigger="voided", type_=events.INVOICE_VOIDED)
+
+
+async def close_unpaid(
+    tx: Tx,
+    rows: Sequence[Row[Any]],
+    *,
+    at: Mapping[Key, datetime],
+    cause: UUID | None,
+    trigger: str,
+    type_: str,
+) -> None:
+    """Close open invoices that nobody will pay: ``voided`` (finalization reversed) or
+    ``written_off`` (uncollectible, to bad debt); ARCHITECTURE 8."""
+    status = {(row.tenant_id, row.id): step(INVOICE, row.status, trigger) for row in rows}
+    keys = [(row.tenant_id, row.id) for row in rows]
+    posted_for = await invoices.transfers_of(tx, keys, kinds=["finalized", "credit_applied"])
+    subscribed = await invoices.subscriptions_of(tx, keys)
+    released = await recognize.reverse(tx, rows, at=at) if trigger == "voided" else {}
+    await invoices.close_invoices(
+        tx,
+        [
+            {
+                "tenant_id": row.tenant_id,
+                "id": row.id,
+                "status": status[row.tenant_id, row.id],
+                "paid_minor": row.paid_minor,
+                "closed_at": at[row.tenant_id, row.account_id],
+            }
+            for row in rows
+        ],
+    )
+    postings = []
+    for row in rows:
+        posted = [
+            books.Transfer(
+                debit=each.debit_account,
+                credit=each.credit_account,
+                amount_minor=each.amount_minor,
+                currency=each.currency,
+            )
+            for each in posted_for.get((row.tenant_id, row.id), [])
+        ]
+        transfers = (
+            books.reversed_transfers(posted) + released.get((row.tenant_id, row.id), ())
+            if trigger == "voided"
+            else books.written_off(
+                customer=ids.text("cus", row.account_id),
+                amount_minor=row.total_minor - row.paid_minor,
+                currency=row.currency,
+            )
+        )
+        postings.append(
+            ledger.Posting(
+                tenant_id=row.tenant_id,
+                account_id=row.account_id,
+                invoice_id=row.id,
+                kind=trigger,
+                occurred_at=at[row.tenant_id, row.account_id],
+                transfers=transfers,
+            )
+        )
+    await ledger.post(tx, postings)
+    tx.emit(
+        Event(
+            type=type_,
+            tenant_id=row.tenant_id,
+            subject=row.account_id,
+            data=facts.invoice(
+                row,
+                subscribed.get((row.tenant_id, row.id), []),
+                status=status[row.tenant_id, row.id],
+            ),
+            occurred_at=at[row.tenant_id, row.account_id],
+            cause=cause,
+        )
+        for row in rows
+    )
+
+
+async def void_invoice(tx: Tx, *, tenant_id: UUID, invoice_id: UUID, cause: UUID | None) -> None:
+    """Void one open invoice. Raises not_found, invoice_not_open, invoice_reserved, and
+    invoice_credited while credit notes of it stand: voiding goes backwards."""
+    found = (await invoices.invoices(tx, [(tenant_id, invoice_id)])).get((tenant_id, invoice_id))
+    if found is None:
+        raise Problem("not_found", detail="There is no such invoice.")
+    accounts = await subscriptions.lock_accounts(tx, [(tenant_id, found.account_id)])
+    row = (await invoices.lock_invoices(tx, [(tenant_id, invoice_id)]))[tenant_id, invoice_id]
+    await check_voidable(tx, row)
+    at = await subscriptions.moments(tx, accounts, accounts)
+    await void_invoices(tx, [row], at=at, cause=cause)
+
+
+async def check_voidable(tx: Tx, row: Row[Any]) -> None:
+    """Refuse to void a locked invoice. Raises as ``void_invoice``."""
+    if row.status != "open":
+        raise Problem(problems.INVOICE_NOT_OPEN, detail=f"The invoice is {row.status}.")
+    reserved = await invoices.reservations(tx, [(row.tenant_id, row.id)])
+    if any(each.state == "held" for found in reserved.values() for each in found):
+        raise Problem(problems.INVOICE_RESERVED, detail="A payment of the invoice is under way.")
+    if row.noted_minor:
+        raise Problem(
+            problems.INVOICE_CREDITED, detail=f"Credit notes gave {row.noted_minor} of it back."
+        )
+
+
+async def expire_incomplete(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -> None:
+    """Subscriptions that were never paid end, their invoices are voided. While a payment is
+    still under way the expiry is put off by an hour."""
+    found, at = await due_subscriptions(tx, given)
+    rows = [row for _, row in found if row.status == "incomplete"]
+    waiting = await void_open(tx, rows, at=at, cause=None, strict=False)
+    again = [
+        (row, at[row.tenant_id, row.payer_id] + _EXPIRY_AGAIN)
+        for row in rows
+        if (row.tenant_id, row.id) in waiting
+    ]
+    await subscriptions.put_due(tx, subscriptions.EXPIRY, again)
+    ending = [
+        Ending(row, at[row.tenant_id, row.payer_id], "incomplete_expired", event.id)
+        for event, row in found
+        if row.status == "incomplete" and (row.tenant_id, row.id) not in waiting
+    ]
+    await end(tx, memory, ending)
+
+
+async def finish_dunning(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -> None:
+    """The policy's last step: the invoice is written off, and with ``cancel`` its subscriptions
+    end. An invoice that is being collected at this moment is left to that payment's outcome."""
+    actions = {
+        (event.tenant_id, ids.parse("inv", event.data["invoice_id"])): event for event in given
+    }
+    accounts = await subscriptions.accounts(tx, {(e.tenant_id, e.subject) for e in given})
+    subscribed = await invoices.subscriptions_of(tx, actions)
+    rows = {
+        (row.tenant_id, row.id): row
+        for row in await subscriptions.lock_subscriptions(
+            tx, ((tenant, each) for (tenant, _), found in subscribed.items() for each in found)
+        )
+    }
+    locked = await invoices.lock_invoices(tx, actions)
+    reserved = await invoices.reservations(tx, actions)
+    at = await subscriptions.moments(tx, accounts, accounts)
+    closing = [
+        row
+        for key, row in locked.items()
+        if row.status == "open" and all(each.state != "held" for each in reserved.get(key, []))
+    ]
+    ending, kept = [], []
+    for invoice in closing:
+        key = (invoice.tenant_id, invoice.id)
+        event = actions[key]
+        await close_unpaid(
+            tx,
+            [invoice],
+            at=at,
+            cause=event.id,
+            trigger="written_off",
+            type_=events.INVOICE_UNCOLLECTIBLE,
+        )
+        for each in subscribed.get(key, []):
+            row = rows[invoice.tenant_id, each]
+            if row.status not in LIVE:
+                continue
+            if event.data["action"] == "cancel":
+                moment = at[row.tenant_id, row.payer_id]
+                ending.append(Ending(row, moment, "dunning", event.id))
+            elif row.status == "past_due":
+                status = step(SUBSCRIPTION, row.status, "written_off")
+                kept.append({"tenant_id": row.tenant_id, "id": row.id, "status": status})
+    await subscriptions.set_statuses(tx, kept)
+    await end(tx, memory, ending)
