@@ -22,7 +22,7 @@ from subledger.core.invoicing import content_hash, draft, redraft
 from subledger.core.pricing import Commitment, Flat, PerUnit, Usage
 from subledger.core.proration import BY_DAY, BY_SECOND
 from subledger.core.tax import Place, Rate, Rounding
-from subledger.core.timeline import Item, Line, Phase, Policy, Taxed, Timeline, Timing
+from subledger.core.timeline import Item, Line, Phase, Taxed, Timeline, Timing
 
 PROGRAM = Path(__file__).parents[2] / "examples/recompute_invoice.py"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -186,7 +186,7 @@ def lives(draw: Any) -> Timeline:
         *_steady(phases),
         attached=() if discount is None else (Running(discount),),
         proration=draw(st.sampled_from([BY_DAY, BY_SECOND])),
-        policy=Policy(tax_rounding=draw(st.sampled_from(list(Rounding)))),
+        tax_rounding=draw(st.sampled_from(list(Rounding))),
     )
 
 

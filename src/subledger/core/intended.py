@@ -334,11 +334,11 @@ def _discounted(
         for each in running
         if each.discount.kind is Kind.FREE_UNITS
     }
-    if timeline.policy == DEFAULTS and all(map(_is_plain, running)):
+    policy = timeline.policy_at(at)
+    if policy == DEFAULTS and all(map(_is_plain, running)):
         shared = _shared_discounts(timeline, parts, gross, running, at)
         if shared is not None:
             return shared
-    policy = timeline.policy
     taken = discounting.take(
         running,
         [Target(minor, _names(each.item)) for minor, each in zip(gross, parts, strict=True)],

@@ -179,6 +179,7 @@ def join(first: Draft, then: Draft) -> Draft:
         periods=first.periods + then.periods,
         next_billing_at=then.next_billing_at,
         usage={**first.usage, **then.usage},
+        parties=then.parties,
         taxes=(*first.taxes, *after(then.taxes, len(first.lines))),
     )
 
@@ -209,6 +210,7 @@ def _sum(
         next_billing_at=next_billing_at,
         usage=usage,
         taxes=rounding,
+        parties=timeline.parties,
     )
 
 
@@ -235,8 +237,8 @@ def _with_taxes(
             )
             for n in places
         ],
-        rounding=timeline.policy.tax_rounding,
-        ties=timeline.policy.tax_ties,
+        rounding=timeline.tax_rounding,
+        ties=timeline.tax_ties,
     )
     result = list(lines)
     for n, found in zip(places, document.lines, strict=True):

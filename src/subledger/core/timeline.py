@@ -75,13 +75,11 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How a tenant has discounts taken and taxes rounded."""
+    """How a tenant has discounts taken."""
 
     order: Order = Order.PERCENT_FIRST
     exclusive: Exclusive = Exclusive.BEST
     split: Split = Split.LARGEST_REMAINDER
-    tax_rounding: Rounding = Rounding.PER_TAX
-    tax_ties: Ties = Ties.HALF_UP
 
 
 DEFAULTS = Policy()
@@ -116,13 +114,23 @@ class Timeline:
     serves_out: bool = False
     proration: Mode = BY_DAY
     used: Mapping[tuple[str, datetime], Used] = field(default_factory=dict)
-    policy: Policy = DEFAULTS
+    policies: tuple[tuple[datetime, Policy], ...] = ()
+    """Since when discounts are taken how: a period keeps the policy of its start."""
+    parties: Any = None
+    """Who sells to whom, for the draft's reader: it is handed on as it is."""
+    tax_rounding: Rounding = Rounding.PER_TAX
+    tax_ties: Ties = Ties.HALF_UP
     first_period: FirstPeriod = FirstPeriod.PRORATED
 
     def __post_init__(self) -> None:
         moments = [each.from_at for each in self.phases]
         assert moments, "a subscription has a phase"
         assert moments == sorted(set(moments)), "phases begin one after another"
+
+    def policy_at(self, at: datetime) -> Policy:
+        """How discounts are taken in a period that starts at ``at``."""
+        found = [each for from_at, each in self.policies if from_at <= at]
+        return found[-1] if found else DEFAULTS
 
     @property
     def longest(self) -> int:
@@ -196,3 +204,4 @@ class Draft:
     usage: Mapping[str, Usage]
     """Discount id → what it has given up to here, for those that the draft's periods took."""
     taxes: tuple[Mapping[str, Any], ...] = ()
+    parties: Any = None

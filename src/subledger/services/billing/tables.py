@@ -104,6 +104,7 @@ prices = Table(
     Column("metered", Boolean, nullable=False),
     Column("tax_inclusive", Boolean, nullable=False),
     Column("terms", JSONB, nullable=False),
+    Column("ramp", JSONB, nullable=False),
 )
 
 discounts = Table(
@@ -681,4 +682,26 @@ pauses = Table(
     Column("period_end_at", _when),
     Column("extended_to_at", _when),
     Column("recorded_at", _when, nullable=False),
+)
+
+used_quantities = Table(
+    "used_quantities",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("subscription_id", Uuid, primary_key=True),
+    Column("price_id", Uuid, primary_key=True),
+    Column("period_start_at", _when, primary_key=True),
+    Column("used", JSONB, nullable=False),
+    Column("recorded_at", _when, nullable=False),
+)
+
+agreed_prices = Table(
+    "agreed_prices",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("account_id", Uuid, primary_key=True),
+    Column("price_id", Uuid, primary_key=True),
+    Column("from_at", _when, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("terms", JSONB, nullable=False),
 )

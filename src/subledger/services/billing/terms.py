@@ -33,6 +33,8 @@ class PriceTerms:
     timing: Timing
     metered: bool
     tax_inclusive: bool
+    ramp: tuple[tuple[int, PriceModel], ...] = ()
+    """From which period of a cycle on (counted from 0) it is another model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,10 @@ def _read(rows: Iterable[Any]) -> dict[Key, PlanTerms]:
                 timing=Timing(row.timing),
                 metered=row.metered,
                 tax_inclusive=row.tax_inclusive,
+                ramp=tuple(
+                    (step["from_period"], from_data(step["model"], step["terms"]))
+                    for step in msgspec.json.decode(row.ramp)
+                ),
             )
         )
     return {

@@ -26,7 +26,7 @@ from subledger.services.billing.schemas.subscriptions import (
 )
 from subledger.services.billing.store import reads
 from subledger.services.billing.terms import TermsMemory
-from subledger.services.billing.usecases import change
+from subledger.services.billing.usecases import change, taxes
 from subledger.services.billing.usecases.change import ChangeRequest
 
 Load = Callable[[Tx, UUID, UUID], Awaitable[Subscription]]
@@ -68,6 +68,9 @@ async def descriptions(tx: Tx, tenant_id: UUID, draft: Draft | None) -> dict[str
 
 def refused(error: CoreError, pointer: str | None = None) -> Problem:
     """What the core refuses, as a problem; ``pointer`` is the field to blame, if it is one."""
+    told = taxes.problem(error)
+    if told is not None:
+        return told
     return Problem("invalid_request", detail=error.detail, pointer=pointer, fix=error.fix)
 
 

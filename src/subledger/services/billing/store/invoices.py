@@ -43,7 +43,7 @@ _INSERT_INVOICES = Insert(
         for column in tables.invoices.c
         if column.name
         not in {
-            *("close_reason", "tax", "noted_minor", "offset_minor"),
+            *("close_reason", "noted_minor", "offset_minor"),
             *("replaces_invoice_id", "replaced_by_invoice_id"),
         }
     ],
@@ -52,7 +52,7 @@ _CHANGE_DRAFTS = Update(
     tables.invoices,
     keys=["tenant_id", "id"],
     sets=["subtotal_minor", "discount_minor", "tax_minor", "tax_included_minor", "total_minor",
-          "credited_minor", "inputs", "content_hash"],
+          "credited_minor", "inputs", "content_hash", "tax"],
 )  # fmt: skip
 _ISSUE = Update(
     tables.invoices,
@@ -61,7 +61,7 @@ _ISSUE = Update(
           "paid_minor", "due_at", "finalized_at", "closed_at"],
 )  # fmt: skip
 _DRAFTS = sql(
-    f"SELECT {_INVOICE}, i.inputs::text AS inputs, l.lines"
+    f"SELECT {_INVOICE}, i.inputs::text AS inputs, i.tax::text AS tax, l.lines"
     f" {by_keys('billing.invoices i', tenant_id='tenants', account_id='ids')}"
     " CROSS JOIN LATERAL (SELECT count(*) AS lines FROM billing.invoice_lines l"
     " WHERE l.tenant_id = i.tenant_id AND l.invoice_id = i.id) AS l"

@@ -62,6 +62,7 @@ _PLAN_TERMS = sql(
            v.trial_requires_payment_method, p.product_id,
            r.id AS price_id, r.code, r.currency, r.model, r.interval_unit, r.interval_count,
            r.timing, r.metered, r.tax_inclusive, r.terms::text AS terms,
+           r.ramp::text AS ramp,
            p.code AS plan_code, o.code AS product_code
     FROM unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, id)
     JOIN billing.plan_versions v USING (tenant_id, id)

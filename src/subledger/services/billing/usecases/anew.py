@@ -13,6 +13,7 @@ from subledger.core import invoicing
 from subledger.core.timeline import Draft
 from subledger.platform.db import Tx
 from subledger.services.billing.terms import PlanTerms, TermsMemory
+from subledger.services.billing.usecases.conditions import conditions_of
 from subledger.services.billing.usecases.extensions import (
     extension,
     history_in_paid_time,
@@ -58,7 +59,13 @@ async def present_period(
     found = (await history(tx, memory, [values], {key: from_at}))[key]
     known = history_in_paid_time(with_stages(found, stages, terms), within)
     draft = invoicing.redraft(
-        timeline(values, terms, attached, known),
+        timeline(
+            values,
+            terms,
+            attached,
+            await conditions_of(tx, memory, values, [terms, *known.terms.values()], at),
+            known,
+        ),
         billed=known.billed,
         first_period=first,
         periods=row.period_number - first + 1,

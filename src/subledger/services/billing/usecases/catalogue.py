@@ -39,6 +39,7 @@ class NewPrice:
     timing: Timing = Timing.ADVANCE
     metered: bool = False
     tax_inclusive: bool = False
+    ramp: tuple[tuple[int, PriceModel], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +266,12 @@ async def _add_version(
                 "timing": each.timing.value,
                 "metered": each.metered,
                 "tax_inclusive": each.tax_inclusive,
+                "ramp": msgspec.json.encode(
+                    [
+                        {"from_period": n, "model": kind_of(model), "terms": to_data(model)}
+                        for n, model in each.ramp
+                    ]
+                ).decode(),
                 "terms": msgspec.json.encode(to_data(each.model)).decode(),
             }
             for each in prices

@@ -32,6 +32,7 @@ from subledger.services.billing.usecases import bill, work_items
 from subledger.services.billing.usecases.anchors import NOT_BEGUN, anchor_of
 from subledger.services.billing.usecases.bill import Bill
 from subledger.services.billing.usecases.close import check_paid
+from subledger.services.billing.usecases.conditions import conditions_of
 from subledger.services.billing.usecases.end import LIVE, lock_one, look_at_one
 from subledger.services.billing.usecases.extensions import (
     PAUSED,
@@ -332,7 +333,13 @@ async def _go_on(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
         )  # fmt: skip
     changed = history_in_paid_time(_with_stage(known, planned), within)
     draft = invoicing.redraft(
-        timeline(values, planned.terms, planned.attached, changed),
+        timeline(
+            values,
+            planned.terms,
+            planned.attached,
+            await conditions_of(tx, memory, values, changed.terms.values(), planned.at),
+            changed,
+        ),
         billed=changed.billed,
         first_period=first,
         periods=row.period_number - first + 1,

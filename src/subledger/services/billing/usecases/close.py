@@ -20,6 +20,7 @@ from subledger.services.billing.store import invoices, subscriptions
 from subledger.services.billing.terms import PlanTerms, TermsMemory
 from subledger.services.billing.usecases import bill
 from subledger.services.billing.usecases.bill import Bill
+from subledger.services.billing.usecases.conditions import conditions_of
 from subledger.services.billing.usecases.extensions import (
     billed_by,
     extension,
@@ -61,9 +62,12 @@ async def closing_draft(
     key = (row.tenant_id, row.id)
     found = (await history(tx, memory, [values], {key: billed_from(values, terms, first)}))[key]
     known = history_in_paid_time(found, within)
+    found_for = await conditions_of(tx, memory, values, [terms, *known.terms.values()], at)
     draft = invoicing.redraft(
         replace(
-            timeline(values, terms, attached, known), ended_at=at, serves_out=not credit_unused
+            timeline(values, terms, attached, found_for, known),
+            ended_at=at,
+            serves_out=not credit_unused,
         ),
         billed=known.billed,
         first_period=first,

@@ -16,7 +16,9 @@ from subledger.core import invoicing
 from subledger.core.difference import ENGINE_VERSION
 from subledger.core.timeline import Draft
 from subledger.platform.db import Tx
+from subledger.services.billing.tax_data import TaxedLine, summary
 from subledger.services.billing.terms import PlanTerms
+from subledger.services.billing.usecases.conditions import Parties
 from subledger.services.billing.usecases.issue import Issue
 
 Reason = Literal[
@@ -91,9 +93,27 @@ def invoice_row(tx: Tx, bill: Bill) -> dict[str, Any]:
         "tax_minor": draft.tax_minor,
         "tax_included_minor": draft.tax_included_minor,
         "drafted_at": None,
+        "tax": tax_of(draft),
         "inputs": encode(data),
         "content_hash": invoicing.content_hash(data),
     }
+
+
+def tax_of(draft: Draft, onto: str | None = None) -> str | None:
+    """The taxes of an invoice by rate, with seller and buyer (JSON text), together with those that
+    the document had before; None without tax settings."""
+    parties: Parties | None = draft.parties
+    if parties is None:
+        return onto
+    taxed = [TaxedLine.stored(each.net_minor, each.derivation) for each in draft.lines]
+    found = summary(
+        [each for each in taxed if each is not None],
+        rates=parties.rates,
+        parties=parties.data,
+        rounding=parties.rounding,
+        onto=None if onto is None else msgspec.json.decode(onto),
+    )
+    return encode(found)
 
 
 def inputs(bill: Bill) -> dict[str, Any]:

@@ -24,7 +24,14 @@ from subledger.core.lifecycle import settle
 from subledger.platform.db import Tx
 from subledger.services.billing.store import invoices, subscriptions
 from subledger.services.billing.store.subscriptions import Key
-from subledger.services.billing.usecases.documents import Bill, Saved, encode, inputs, invoice_row
+from subledger.services.billing.usecases.documents import (
+    Bill,
+    Saved,
+    encode,
+    inputs,
+    invoice_row,
+    tax_of,
+)
 from subledger.services.billing.usecases.issue import Issue, event, put_due, raw_total
 
 _AccountCurrency = tuple[UUID, UUID, str]
@@ -161,6 +168,7 @@ def _grow(row: dict[str, Any], bill: Bill) -> None:
     data["taxes"] += invoicing.after(more["taxes"], before)
     data["discounts"] += more["discounts"]
     data["lines"] += more["lines"]
+    row["tax"] = tax_of(draft, row["tax"])
     row |= {"inputs": encode(data), "content_hash": invoicing.content_hash(data)}
 
 

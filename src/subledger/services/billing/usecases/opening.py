@@ -14,7 +14,7 @@ from subledger.core.local_days import add_local_months
 from subledger.platform.http.problems import Problem
 from subledger.services.billing import facts, problems
 from subledger.services.billing.terms import PlanTerms
-from subledger.services.billing.usecases import anchors
+from subledger.services.billing.usecases import anchors, taxes
 
 T = TypeVar("T")
 MOST_MONTHS_BACK = 24
@@ -104,6 +104,9 @@ def refused(pointer: str, do: Callable[[], T]) -> T:
     try:
         return do()
     except CoreError as error:
+        told = taxes.problem(error)
+        if told is not None:
+            raise told from error
         raise Problem(
             "invalid_request", detail=error.detail, pointer=pointer, fix=error.fix
         ) from error

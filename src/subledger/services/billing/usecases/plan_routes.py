@@ -22,6 +22,7 @@ from subledger.services.billing.store.plan_migrations import Leaving
 from subledger.services.billing.terms import PlanTerms, PriceTerms, TermsMemory
 from subledger.services.billing.usecases.catalogue import NewPrice, check_prices
 from subledger.services.billing.usecases.change import ChangeRequest
+from subledger.services.billing.usecases.conditions import NONE
 from subledger.services.billing.usecases.planned import Settle
 from subledger.services.billing.usecases.timelines import timeline
 
@@ -262,7 +263,7 @@ class Amounts:
                   for each in attached),
         )  # fmt: skip
         if key not in self._known:
-            known = timeline(values, terms, attached, sets_up=False)
+            known = timeline(values, terms, attached, NONE, sets_up=False)
             following = values["period_number"] + 1
             self._known[key] = mrr.recurring(known, first_period=following)
         return self._known[key]

@@ -9,6 +9,7 @@ from subledger.core.timeline import Draft
 from subledger.platform.db import Tx
 from subledger.services.billing.store import subscriptions
 from subledger.services.billing.terms import TermsMemory
+from subledger.services.billing.usecases.conditions import NONE, conditions_of
 from subledger.services.billing.usecases.end import look_at_one
 from subledger.services.billing.usecases.extensions import PAUSED
 from subledger.services.billing.usecases.renew import next_invoice
@@ -31,7 +32,7 @@ async def upcoming(tx: Tx, memory: TermsMemory, *, tenant_id: UUID, subscription
     attached = await subscriptions.attached_discounts(tx, [key])
     values = row._asdict()
     if row.status == PAUSED:
-        known = timeline(values, terms, attached.get(key, ()))
+        known = timeline(values, terms, attached.get(key, ()), NONE)
         return invoicing.draft(known, first_period=0, horizon_at=row.anchor_at, most_periods=0)
     changed = None
     if row.dirty_from_period is not None and not row.is_extended:
@@ -44,6 +45,13 @@ async def upcoming(tx: Tx, memory: TermsMemory, *, tenant_id: UUID, subscription
         terms,
         attached.get(key, ()),
         changed,
+        found_for=await conditions_of(
+            tx,
+            memory,
+            values,
+            [terms, *(changed.terms.values() if changed else ())],
+            row.current_period_end_at,
+        ),
         timezone=account.timezone,
         # A trial that has not begun lies between the start day and the first invoice.
         horizon_at=max(row.current_period_end_at, row.cycle_started_at),

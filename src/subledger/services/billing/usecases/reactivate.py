@@ -28,6 +28,7 @@ from subledger.services.billing.terms import PlanTerms, TermsMemory
 from subledger.services.billing.usecases import bill, recording
 from subledger.services.billing.usecases.anchors import begun
 from subledger.services.billing.usecases.bill import Bill
+from subledger.services.billing.usecases.conditions import conditions_of
 from subledger.services.billing.usecases.end import lock_any
 from subledger.services.billing.usecases.resume import phase, status_again
 from subledger.services.billing.usecases.subscribe import INCOMPLETE_FOR, activate_at_once
@@ -65,7 +66,7 @@ async def reactivate(tx: Tx, memory: TermsMemory, request: ReactivateRequest) ->
             problems.INVOICE_STILL_OPEN,
             detail="An invoice from before the subscription's end is not paid.",
         )
-    await _begin(tx, row, await _terms(tx, memory, request, row), at, request)
+    await _begin(tx, memory, row, await _terms(tx, memory, request, row), at, request)
 
 
 async def _check_customers(tx: Tx, row: Row[Any]) -> None:
@@ -135,7 +136,12 @@ async def _go_on(
 
 
 async def _begin(
-    tx: Tx, row: Row[Any], terms: PlanTerms, at: datetime, request: ReactivateRequest
+    tx: Tx,
+    memory: TermsMemory,
+    row: Row[Any],
+    terms: PlanTerms,
+    at: datetime,
+    request: ReactivateRequest,
 ) -> None:
     """A new cycle from now on, which waits for its first payment."""
     key = (row.tenant_id, row.id)
@@ -157,7 +163,15 @@ async def _begin(
     }
     attached = (await subscriptions.attached_discounts(tx, [key])).get(key, [])
     draft = invoicing.draft(
-        timeline(values, terms, attached, sets_up=False), first_period=0, horizon_at=at
+        timeline(
+            values,
+            terms,
+            attached,
+            await conditions_of(tx, memory, values, [terms], at),
+            sets_up=False,
+        ),
+        first_period=0,
+        horizon_at=at,
     )
     first = draft.period
     assert first is not None, "its first period begins now"

@@ -30,6 +30,7 @@ from subledger.services.billing.usecases.anchors import NOT_BEGUN, anchor_of
 from subledger.services.billing.usecases.bill import Bill
 from subledger.services.billing.usecases.change import MOST_PERIODS_BACK
 from subledger.services.billing.usecases.close import check_paid
+from subledger.services.billing.usecases.conditions import conditions_of
 from subledger.services.billing.usecases.documents import Saved
 from subledger.services.billing.usecases.end import LIVE
 from subledger.services.billing.usecases.settled import Settled
@@ -73,7 +74,15 @@ async def reissue(
         (tenant_id, row.id), []
     )
     draft = invoicing.redraft(
-        timeline(row._asdict(), terms, attached, after),
+        timeline(
+            row._asdict(),
+            terms,
+            attached,
+            await conditions_of(
+                tx, memory, row._asdict(), [terms, *after.terms.values()], at[account]
+            ),
+            after,
+        ),
         billed=after.billed,
         voided=_gone(before.billed, after.billed),
         first_period=first,

@@ -26,6 +26,7 @@ from subledger.services.billing.usecases.anchors import NOT_BEGUN, in_zone
 from subledger.services.billing.usecases.begin import Waiting
 from subledger.services.billing.usecases.bill import Bill, Saved
 from subledger.services.billing.usecases.close import closing_draft
+from subledger.services.billing.usecases.conditions import Conditions, Given, conditions
 from subledger.services.billing.usecases.extensions import next_cycle
 from subledger.services.billing.usecases.issue import paid_at_once
 from subledger.services.billing.usecases.parking import park
@@ -66,6 +67,9 @@ async def renew(tx: Tx, memory: TermsMemory, due: Sequence[Recorded]) -> None:
     changed = await _histories(tx, memory, ready, terms)
     attached = await subscriptions.attached_discounts(tx, ((r.tenant_id, r.id) for r in ready))
 
+    found_for = await conditions(
+        tx, memory, [_given(row, terms, changed, at[row.tenant_id, row.payer_id]) for row in ready]
+    )
     made: list[_Made] = []
     parked = []
     for row in ready:
@@ -78,6 +82,7 @@ async def renew(tx: Tx, memory: TermsMemory, due: Sequence[Recorded]) -> None:
                 terms[row.tenant_id, row.plan_version_id],
                 attached.get(key, ()),
                 changed.get(key),
+                found_for=found_for,
                 timezone=accounts[payer].timezone,
                 horizon_at=at[payer],
             )
@@ -101,6 +106,17 @@ async def renew(tx: Tx, memory: TermsMemory, due: Sequence[Recorded]) -> None:
     await _save(tx, made)
     for event, why in parked:
         await park(tx, event, why)
+
+
+def _given(
+    row: Row[Any],
+    terms: Mapping[Key, PlanTerms],
+    changed: Mapping[Key, History],
+    at: datetime,
+) -> Given:
+    found = changed.get((row.tenant_id, row.id))
+    its = [terms[row.tenant_id, row.plan_version_id]]
+    return row._asdict(), [*its, *(found.terms.values() if found else ())], at
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +185,11 @@ def next_draft(
     attached: Sequence[Row[Any]],
     changed: History | None,
     *,
+    found_for: Conditions,
     horizon_at: datetime,
 ) -> Draft:
     """The next period's lines, and what the changes since the last invoice add and take back."""
-    known = timeline(values, terms, attached, changed)
+    known = timeline(values, terms, attached, found_for, changed)
     following = values["period_number"] + 1
     if changed is None:
         return invoicing.draft(known, first_period=following, horizon_at=horizon_at)
@@ -194,6 +211,7 @@ async def next_invoice(
     attached: Sequence[Row[Any]],
     changed: History | None,
     *,
+    found_for: Conditions,
     timezone: str,
     horizon_at: datetime,
 ) -> tuple[dict[str, Any], Draft]:
@@ -208,7 +226,10 @@ async def next_invoice(
     # A price of several periods is counted in the cycle in which its period began.
     over = begins or (row.period_number + 1) % terms.longest(row.currency) == 0
     if not row.is_extended and (row.timezone == timezone or not over):
-        return values, next_draft(values, terms, attached, changed, horizon_at=horizon_at)
+        draft = next_draft(
+            values, terms, attached, changed, found_for=found_for, horizon_at=horizon_at
+        )
+        return values, draft
     closing = None
     if not begins:
         end_at = row.current_period_end_at
@@ -217,7 +238,7 @@ async def next_invoice(
         )
     moved = next_cycle if row.is_extended else in_zone
     values = moved(values, terms.interval(row.currency), timezone)
-    opening = next_draft(values, terms, attached, None, horizon_at=horizon_at)
+    opening = next_draft(values, terms, attached, None, found_for=found_for, horizon_at=horizon_at)
     return values, opening if closing is None else invoicing.join(closing, opening)
 
 

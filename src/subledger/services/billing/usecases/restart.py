@@ -17,6 +17,7 @@ from subledger.services.billing.store import subscriptions
 from subledger.services.billing.terms import TermsMemory
 from subledger.services.billing.usecases.anchors import NOT_BEGUN, begun
 from subledger.services.billing.usecases.close import closing_draft
+from subledger.services.billing.usecases.conditions import conditions_of
 from subledger.services.billing.usecases.planned import Planned
 from subledger.services.billing.usecases.timelines import timeline
 
@@ -61,7 +62,13 @@ async def restart(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
     )
     assert closing is not None, "it credits what is unused"
     opening = invoicing.draft(
-        timeline(fresh, planned.terms, planned.attached, sets_up=False),
+        timeline(
+            fresh,
+            planned.terms,
+            planned.attached,
+            await conditions_of(tx, memory, fresh, [planned.terms], planned.at),
+            sets_up=False,
+        ),
         first_period=0,
         horizon_at=planned.at,
     )

@@ -32,6 +32,7 @@ from subledger.services.billing.usecases.anchors import anchor_of
 from subledger.services.billing.usecases.bill import check_lines
 from subledger.services.billing.usecases.cancel import MOST_AHEAD
 from subledger.services.billing.usecases.close import closing_draft
+from subledger.services.billing.usecases.conditions import conditions_of
 from subledger.services.billing.usecases.documents import Kind
 from subledger.services.billing.usecases.end import lock_one, look_at_one
 from subledger.services.billing.usecases.extensions import (
@@ -211,7 +212,13 @@ async def _in_a_later_period(tx: Tx, memory: TermsMemory, planned: PlannedResume
         stages.insert(0, anew.stage(row, row.current_period_end_at, is_paused=True))
     stages_of = anew.with_stages(known, stages, planned.terms)
     draft = invoicing.redraft(
-        timeline(values, planned.terms, planned.attached, stages_of),
+        timeline(
+            values,
+            planned.terms,
+            planned.attached,
+            await conditions_of(tx, memory, values, stages_of.terms.values(), planned.at),
+            stages_of,
+        ),
         billed=known.billed,
         first_period=first,
         periods=number - first + 1,

@@ -31,6 +31,7 @@ from subledger.services.billing.usecases import attachments, begin, bill
 from subledger.services.billing.usecases.attachments import Extra, Purchase
 from subledger.services.billing.usecases.begin import Waiting
 from subledger.services.billing.usecases.bill import Bill, Saved
+from subledger.services.billing.usecases.conditions import Conditions, Given, conditions
 from subledger.services.billing.usecases.discounts import check_fits
 from subledger.services.billing.usecases.issue import paid_at_once
 from subledger.services.billing.usecases.opening import (
@@ -79,6 +80,7 @@ class _Loaded:
     terms: Mapping[Key, PlanTerms]
     versions: Mapping[Key, UUID]
     discounts: Mapping[Key, Row[Any]]
+    conditions: Conditions
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,25 @@ async def _load(
     terms = await memory.load(tx, {(tenant, each) for (tenant, _), each in versions.items()})
     wanted = {(each.tenant_id, one) for each in requests for one in each.discount_ids}
     found = await subscriptions.discounts(tx, wanted) if wanted else {}
-    return _Loaded(accounts, at, terms, versions, found)
+    found_for = await conditions(tx, memory, [_given(at, terms, versions, e) for e in requests])
+    return _Loaded(accounts, at, terms, versions, found, found_for)
+
+
+def _given(
+    at: Mapping[Key, datetime],
+    terms: Mapping[Key, PlanTerms],
+    versions: Mapping[Key, UUID],
+    each: SubscribeRequest,
+) -> Given:
+    """What a purchase's conditions depend on."""
+    its = terms[each.tenant_id, versions[each.tenant_id, each.plan_id]]
+    row = {
+        "tenant_id": each.tenant_id,
+        "id": each.subscription_id,
+        "payer_id": each.customer_id,
+        "currency": each.currency,
+    }
+    return row, [its], at[each.tenant_id, each.customer_id]
 
 
 def _currency(loaded: _Loaded, each: SubscribeRequest, terms: PlanTerms) -> str:
@@ -263,7 +283,7 @@ def _prepare(loaded: _Loaded, each: SubscribeRequest, extra: Extra) -> Prepared:
         _Attachment(found, n, each.subscription_id)
         for n, found in enumerate([*named, *extra.discounts])
     ]
-    draft = _first_draft(row, terms, attached, opened, at)
+    draft = _first_draft(row, terms, attached, loaded.conditions, opened, at)
     return Prepared(
         each, row | _current_period(row, opened, draft, at), opened, terms, draft, attached, at
     )
@@ -286,6 +306,7 @@ def _first_draft(
     row: Mapping[str, Any],
     terms: PlanTerms,
     attached: Sequence[_Attachment],
+    found_for: Conditions,
     opened: Opening,
     at: datetime,
 ) -> Draft:
@@ -294,7 +315,7 @@ def _first_draft(
     draft = refused(
         "/quantity",
         lambda: invoicing.draft(
-            timeline(row, terms, attached),  # type: ignore[arg-type]  # rows alike
+            timeline(row, terms, attached, found_for),  # type: ignore[arg-type]  # rows alike
             first_period=0,
             horizon_at=max(at, opened.bills_from_at),
             most_periods=MOST_PERIODS,

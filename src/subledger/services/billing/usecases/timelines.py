@@ -12,14 +12,17 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from subledger.core.calendar import boundary, times_in
+from subledger.core.cycles import boundary_from
 from subledger.core.errors import CoreError
+from subledger.core.pricing import PriceModel
 from subledger.core.proration import BY_DAY, BY_SECOND
 from subledger.core.timeline import FirstPeriod, Item, Line, Phase, Timeline, Timing
 from subledger.platform.db import Tx
 from subledger.services.billing.store import phases as store
 from subledger.services.billing.store.subscriptions import Key
-from subledger.services.billing.terms import PlanTerms, TermsMemory
+from subledger.services.billing.terms import PlanTerms, PriceTerms, TermsMemory
 from subledger.services.billing.usecases.anchors import anchor_of, billed_from_at
+from subledger.services.billing.usecases.conditions import Conditions
 from subledger.services.billing.usecases.discounts import line_names, running
 
 MODES = {"day": BY_DAY, "second": BY_SECOND}
@@ -49,6 +52,7 @@ def timeline(
     subscription: Mapping[str, Any],
     terms: PlanTerms,
     attached: Sequence[Row[Any]],
+    conditions: Conditions,
     history: History | None = None,
     *,
     sets_up: bool = True,
@@ -57,56 +61,110 @@ def timeline(
     once is billed where the subscription starts, if that ``sets_up``, and for no later change
     (Recurly: set-up fees are for new subscriptions)."""
     currency, begins_at = subscription["currency"], billed_from_at(subscription)
-    cycle_at = subscription["cycle_started_at"]
     stages = (
         history.stages
         if history
-        else [Stage(cycle_at, terms.plan_version_id, subscription["quantity"])]
+        else [
+            Stage(
+                subscription["cycle_started_at"],
+                terms.plan_version_id,
+                subscription["quantity"],
+            )
+        ]
     )
     known = history.terms if history else {terms.plan_version_id: terms}
-    phases = tuple(
-        Phase(
-            each.from_at,
-            ()
-            if each.is_paused
-            else _items(
-                known[each.plan_version_id],
-                currency,
-                each.quantity,
-                sets_up=sets_up and each.from_at == begins_at,
-            ),
-        )
-        for each in stages
-    )
+    phases: list[Phase] = []
+    for each, next_at in zip(stages, [*(each.from_at for each in stages[1:]), None], strict=True):
+        if each.is_paused:
+            phases.append(Phase(each.from_at, ()))
+            continue
+        its = known[each.plan_version_id]
+        for from_at in _moments(subscription, its, conditions, each.from_at, next_at):
+            setting_up = sets_up and each.from_at == begins_at
+            items = _items(subscription, its, each.quantity, conditions, from_at, setting_up)
+            phases.append(Phase(from_at, items))
+    tenant = subscription["tenant_id"]
     return Timeline(
         anchor=anchor_of(subscription),
         interval=terms.interval(currency),
         currency=currency,
-        phases=phases,
+        phases=tuple(phases),
         attached=tuple(running(each) for each in attached),
         ended_at=subscription.get("charged_until_at"),
         proration=MODES[subscription["proration"]],
         first_period=FirstPeriod(subscription["first_period"]),
+        used=conditions.used_by(subscription),
+        policies=conditions.policies(subscription),
+        parties=conditions.parties(subscription),
+        tax_rounding=conditions.taxes.rounding(tenant),
+        tax_ties=conditions.taxes.ties(tenant),
     )
+
+
+def _moments(
+    row: Mapping[str, Any],
+    terms: PlanTerms,
+    conditions: Conditions,
+    from_at: datetime,
+    until_at: datetime | None,
+) -> list[datetime]:
+    """Where a stage's prices begin: at its start, and at the periods from which a price is another
+    by its ramp or by agreement."""
+    found = {from_at}
+    for price in terms.prices_in(row["currency"]):
+        for moment, _ in _models(row, terms, price, conditions):
+            if from_at < moment and (until_at is None or moment < until_at):
+                found.add(moment)
+    return sorted(found)
+
+
+def _models(
+    row: Mapping[str, Any], terms: PlanTerms, price: PriceTerms, conditions: Conditions
+) -> list[tuple[datetime, PriceModel]]:
+    """From when on a price is another, the later the stronger; what is agreed beats a ramp."""
+    anchor, interval = anchor_of(row), terms.interval(row["currency"])
+    steps = [(boundary(anchor, interval, n), model) for n, model in price.ramp]
+    agreed = [
+        (
+            each.from_at
+            if each.from_at <= row["cycle_started_at"]
+            else boundary_from(anchor, interval, each.from_at),
+            each.model,
+        )
+        for each in conditions.agreed_with(row, price.price_id)
+    ]
+    if agreed:
+        steps = [each for each in steps if each[0] < agreed[0][0]]
+    return [*steps, *agreed]
 
 
 def _items(
-    terms: PlanTerms, currency: str, quantity: Decimal, *, sets_up: bool
+    row: Mapping[str, Any],
+    terms: PlanTerms,
+    quantity: Decimal,
+    conditions: Conditions,
+    at: datetime,
+    setting_up: bool,
 ) -> tuple[Item, ...]:
-    cycle = terms.interval(currency)
-    return tuple(
-        Item(
-            price_id=str(each.price_id),
-            model=each.model,
-            quantity=quantity,
-            timing=each.timing,
-            every=times_in(each.interval, cycle) or 1,
-            names=line_names(terms, each),
-            metered=each.metered,
+    cycle = terms.interval(row["currency"])
+    items = []
+    for each in terms.prices_in(row["currency"]):
+        if each.timing is Timing.ONCE and not setting_up:
+            continue
+        begun = [model for from_at, model in _models(row, terms, each, conditions) if from_at <= at]
+        items.append(
+            Item(
+                price_id=str(each.price_id),
+                model=begun[-1] if begun else each.model,
+                quantity=quantity,
+                timing=each.timing,
+                every=times_in(each.interval, cycle) or 1,
+                names=line_names(terms, each),
+                taxed=conditions.taxed(row, terms, each),
+                metered=each.metered,
+            )
         )
-        for each in terms.prices_in(currency)
-        if sets_up or each.timing is not Timing.ONCE
-    )
+    return tuple(items)
 
 
 async def history(
