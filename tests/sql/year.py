@@ -34,6 +34,7 @@ async def live(shop: Shop, word: str, *, month: int) -> None:
         await shop.post(f"/v1/subscriptions/{subscription}/cancel", {"when": when}, expect=200)
     await shop.post(f"/v1/subscriptions/{staying[1]}/undo-cancel", expect=200)
     await _changes(shop, word, plan)
+    await _pauses(shop, word, plan)
     await _waiting_invoices(shop, word, plan)
     await _calendar(shop, word)
     await _promotions(shop, word, plan)
@@ -255,6 +256,30 @@ async def _credit_notes(shop: Shop, word: str, plan: str) -> None:
     await shop.post(
         f"/v1/subscriptions/{refused['subscription_id']}/cancel", {"when": "now"}, expect=200
     )
+
+
+async def _pauses(shop: Shop, word: str, plan: str) -> None:
+    """Planned, forgotten, extending, credited; ended while paused, at once, and begun again."""
+    _, subscription = await _buyer(shop, f"{word}-pausing", plan)
+    path = f"/v1/subscriptions/{subscription}"
+
+    async def act(verb: str, **body: Any) -> None:
+        await shop.post(f"{path}/{verb}", body, expect=200)
+        await shop.pump.quiet()
+
+    await act("pause", at="period_end", credit="none")
+    await act("undo-pause")
+    await act("pause", at="now", credit="extend")
+    await act("resume")
+    await act("preview-change", quantity="2")
+    await act("pause", at="now", credit="credit")
+    await act("preview-resume")
+    await act("resume")
+    await act("cancel", when="now", reason="unused")
+    await act("reactivate")
+    await act("pause", at="now", credit="extend")
+    await act("cancel", when="now", credit_unused=True)
+    await act("reactivate", version="newest")
 
 
 async def _catalogue(shop: Shop, word: str, plan: str) -> None:

@@ -86,6 +86,11 @@ BODIES: dict[tuple[str, str], Any] = {
         "billing_anchor": {"kind": "calendar"},
     },
     ("post", "/v1/subscriptions/{subscription_id}/cancel"): {"when": "period_end"},
+    ("post", "/v1/subscriptions/{subscription_id}/pause"): {"at": "now", "credit": "extend"},
+    ("post", "/v1/subscriptions/{subscription_id}/preview-pause"): {"at": "now", "credit": "none"},
+    ("post", "/v1/subscriptions/{subscription_id}/resume"): {"at": "now"},
+    ("post", "/v1/subscriptions/{subscription_id}/preview-resume"): {"at": "now"},
+    ("post", "/v1/subscriptions/{subscription_id}/reactivate"): {"version": "newest"},
     ("post", "/v1/subscriptions/{subscription_id}/change"): {"plan_id": "{plan}", "quantity": "2"},
     ("post", "/v1/subscriptions/{subscription_id}/preview-change"): {
         "plan_id": "{plan}", "quantity": "2",
@@ -153,6 +158,7 @@ BARE = {
     "post": {
         "/v1/subscriptions/{subscription_id}/undo-cancel",
         "/v1/subscriptions/{subscription_id}/undo-change",
+        "/v1/subscriptions/{subscription_id}/undo-pause",
         "/v1/invoices/{invoice_id}/finalize",
         "/v1/payment-methods/{method_id}/default", "/v1/payments/{payment_id}/cancel",
         "/v1/plan-migrations/{migration_id}/pause", "/v1/plan-migrations/{migration_id}/resume",
