@@ -13,23 +13,37 @@ from subledger.core.amounts import NOTHING, Amounts
 from subledger.core.calendar import Anchor, Interval, Unit
 from subledger.core.credit_notes import Invoice, InvoiceLine, Request, credit_note, left_minor, rest
 from subledger.core.difference import difference
-from subledger.core.discounts import Discount, Duration, Kind
+from subledger.core.discounts import Discount, Duration, Kind, Running, Usage
 from subledger.core.invoicing import draft
 from subledger.core.noted import Charged, of, taken_back
 from subledger.core.pricing import PerUnit
-from subledger.core.timeline import Attached, Item, Line, Phase, Timeline
+from subledger.core.tax import Place, Rate
+from subledger.core.timeline import Item, Line, Phase, Taxed, Timeline
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
-SPRING = Discount("spring", Kind.PERCENT, Decimal("12.5"), None, None, Duration.FOREVER, None)
+SPRING = Discount(
+    id="spring", kind=Kind.PERCENT, percent=Decimal("12.5"), amount_minor=None, currency=None,
+    duration=Duration.FOREVER, periods=None,
+)  # fmt: skip
+UNUSED = Usage(0, 0, None)
 
 
-def timeline(phases):
+def taxed(percent, inclusive):
+    """At 0 there is no rate: the tax was abolished."""
+    rates = (Rate(f"vat-{percent}", Decimal(percent), "VAT", Place("DE")),) if percent else ()
+    return Taxed(rates, inclusive)
+
+
+def timeline(phases, how):
     return Timeline(
         anchor=Anchor(START, "UTC"),
         interval=Interval(Unit.MONTH),
         currency="EUR",
-        phases=tuple(phases),
-        attached=(Attached(SPRING, 0),),
+        phases=tuple(
+            replace(each, items=tuple(replace(item, taxed=how) for item in each.items))
+            for each in phases
+        ),
+        attached=(Running(SPRING, UNUSED),),
     )
 
 
@@ -67,7 +81,9 @@ def noted(lines, share):
             gross = (line.gross_minor - before.gross_minor) * share // 16
             if gross <= 0:
                 continue
-            stored = InvoiceLine("x", line.gross_minor, line.discount_minor, line.tax_minor)
+            stored = InvoiceLine(
+                "x", line.gross_minor, line.discount_minor, line.tax_minor, line.tax_included_minor
+            )
             note = credit_note(
                 Invoice("EUR", (stored,)), [Request("x", gross)], taken={"x": before}
             )
@@ -76,36 +92,72 @@ def noted(lines, share):
 
 
 changes = st.lists(
-    st.tuples(st.integers(0, 30), st.integers(0, 9), st.sampled_from("ab"), st.integers(0, 16)),
+    st.tuples(
+        st.integers(0, 30),
+        st.integers(0, 9),
+        st.sampled_from("ab"),
+        st.integers(0, 16),
+        st.sampled_from((19, 7, 0)),
+    ),
     max_size=6,
 )
 
 
-@given(changes)
-def test_no_history_of_changes_and_notes_gives_back_more_than_was_charged(history):
-    phases = [phase(0, 5)]
-    billed: list[Line] = list(bill(timeline(phases), ()))
-    for day, seats, price, share in sorted(history, key=lambda each: each[0]):
-        billed = noted(billed, share)
-        phases = [*(each for each in phases if each.from_at < START + timedelta(days=day)),
-                  phase(day, seats, price)]  # fmt: skip
+@given(changes, st.booleans())
+def test_no_history_of_changes_notes_and_tax_rates_gives_back_more_than_was_charged(
+    history, inclusive
+):
+    phases, how = [phase(0, 5)], taxed(19, inclusive)
+    billed: list[Line] = list(bill(timeline(phases, how), ()))
+    for day, seats, price, share, percent in sorted(history, key=lambda each: each[0]):
+        billed, how = noted(billed, share), taxed(percent, inclusive)
+        earlier = [each for each in phases if each.from_at < START + timedelta(days=day)]
+        phases = [*earlier, phase(day, seats, price)]
         if phases[0].from_at != START:
             phases.insert(0, phase(0, 5))
-        added = bill(timeline(phases), billed)
+        added = bill(timeline(phases, how), billed)
         billed += added
-        assert bill(timeline(phases), billed) == (), "billed once"
+        assert bill(timeline(phases, how), billed) == (), "billed once"
         for left in standing(billed).values():
             assert left.gross_minor >= 0
-            assert left.net_minor >= 0
+            assert left.priced_minor >= 0
             assert left.tax_minor >= 0
+            assert left.total_minor >= 0
+
+
+@given(changes)
+def test_goodwill_stays(history):
+    """With a note on the first line, what a charge costs in the end is what it should less what
+    was noted, never below zero."""
+    for given_back in (False, True):
+        phases, how = [phase(0, 5)], taxed(19, inclusive=False)
+        billed: list[Line] = list(bill(timeline(phases, how), ()))
+        if given_back:
+            billed = noted(billed, 3)
+            given_amounts = billed[0].noted
+        for day, seats, price, _, _ in sorted(history, key=lambda each: each[0]):
+            phases = [*(each for each in phases if each.from_at < START + timedelta(days=day)),
+                      phase(day, seats, price)]  # fmt: skip
+            if phases[0].from_at != START:
+                phases.insert(0, phase(0, 5))
+            billed += bill(timeline(phases, how), billed)
+        found = standing(billed)
+        if not given_back:
+            without = found
+    first = billed[0].key
+    for key, plain in without.items():
+        left = plain.gross_minor - (given_amounts.gross_minor if key == first else 0)
+        assert found[key].gross_minor == max(left, 0)
 
 
 def line(gross, *, end_day=28, kind="charge", taken=0, noted=NOTHING, tax=0):
+    taxes = [{"rate_id": "vat", "percent": "19", "compound": False, "tax_minor": tax,
+              "residue": "0"}] if tax else []  # fmt: skip
     return Line(
         kind=kind, price_id="a", charged_from_at=START, service_start_at=START,
         service_end_at=START + timedelta(days=end_day), quantity=Decimal(1), gross_minor=gross,
         discount_minor=taken, net_minor=gross - taken, tax_minor=tax, tax_rate=Decimal(0),
-        derivation={"discounts": []}, noted=noted,
+        derivation={"discounts": [], "taxes": taxes}, noted=noted,
     )  # fmt: skip
 
 
@@ -131,6 +183,7 @@ def test_tax_is_given_back_once_too():
     stored = line(1000, tax=190, noted=Amounts(600, 0, 600, 114))
     (cut,) = difference([], [stored])
     assert (cut.gross_minor, cut.net_minor, cut.tax_minor) == (-400, -400, -76)
+    assert [each["tax_minor"] for each in cut.derivation["taxes"]] == [-76]
 
 
 def test_what_later_invoices_took_back_is_taken_of_the_oldest_charge():
