@@ -33,7 +33,7 @@ _CAPTURES = (
 _LINES = (
     "SELECT l.net_minor, l.service_start_at, l.service_end_at FROM billing.invoice_lines l"
     " JOIN billing.invoices i ON i.tenant_id = l.tenant_id AND i.id = l.invoice_id"
-    " WHERE l.tenant_id = $1 AND i.status <> 'void'"
+    " WHERE l.tenant_id = $1 AND i.status NOT IN ('draft', 'void')"
 )
 _UNDER_WAY = (
     "SELECT id::text, state FROM payments.attempts WHERE tenant_id = $1"

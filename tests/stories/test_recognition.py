@@ -196,6 +196,26 @@ async def test_what_was_never_paid_leaves_nothing_in_the_books(shop):
     await shop.check()
 
 
+async def test_what_is_billed_late_is_earned_when_it_is_billed(march):
+    shop, viewer, _ = march
+    settings = {"draft_s": 29 * 86400}
+    assert (await shop.raw("PUT", "/v1/invoice-settings", json=settings)).status_code == 200
+    await shop.move_to("2026-04-29T12:00:00")
+    assert await books(shop) == (0, 3100), "a draft is in no books"
+    [draft] = (await shop.get("/v1/invoices", customer_id=viewer, status="draft"))["data"]
+    schedule = await shop.get("/v1/revenue-schedule", invoice_id=draft["id"])
+    assert schedule["lines"] == []
+    await shop.check()
+    await shop.move_to("2026-04-30T12:00:00")
+    assert await books(shop) == (103, 3100 + 2997), "29 of 30 days at once"
+    months = await shop.get("/v1/revenue", **{"from": "2026-03", "to": "2026-05"})
+    assert revenue_of(months) == [("2026-03", 3100, 0), ("2026-04", 2997, 103), ("2026-05", 0, 0)]
+    await shop.check()
+    await shop.move_to("2026-05-01")
+    assert await books(shop) == (0, 6200)
+    await shop.check()
+
+
 # --- by second, and in whose days ---------------------------------------------------------------
 
 

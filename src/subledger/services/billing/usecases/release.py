@@ -23,13 +23,13 @@ from subledger.services.billing.store import recognition
 from subledger.services.billing.store.recognition import MOST_COUNTED, PolicyKey, Span
 from subledger.services.billing.usecases.recognize import MOMENT, RECOGNIZED, Policy
 
-MOST_DAYS = 31
+MOST_DAYS = 7
 """Days of a policy that one transaction releases; the rest is left to the next."""
 
 
 async def release(tx: Tx, keys: Sequence[PolicyKey]) -> int:
     """Release the policies that are due (their tenants are visible), as far as their tenants'
-    clocks have come, at most 31 days and 10,000 new lines each; how many got on.
+    clocks have come, at most 7 days and 10,000 new lines each; how many got on.
 
     Takes no account's lock: lines may be billed meanwhile and are counted the next time. Policies
     that are locked are left out.
@@ -82,7 +82,7 @@ async def _count(
 
 
 def _days(policy: Policy, from_at: datetime, now: datetime) -> list[tuple[Span, datetime]]:
-    """The local days, at most 31, that are over since ``from_at``; by second also the part of
+    """The local days, at most 7, that are over since ``from_at``; by second also the part of
     the present day."""
     found: list[tuple[Span, datetime]] = []
     after, start_at = policy.through_unit, from_at
