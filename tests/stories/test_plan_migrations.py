@@ -255,6 +255,43 @@ async def test_discounts_count_on_both_sides_as_long_as_they_hold(shop):
     assert upcoming["total_minor"] == 500, "the renewal says the same"
 
 
+async def test_one_discount_taken_from_one_goes_on_for_another(shop):
+    """Alike but for the end of a discount: never one computation for both."""
+    plan = await shop.plan(amounts={"EUR": 1000})
+    off = await shop.post(
+        "/v1/discounts", {"code": "off", "name": "Off", "percent": "50", "duration": "forever"}
+    )
+    _, stays = await buyer(shop, "stays", plan, discount_ids=[off["id"]])
+    _, ends = await buyer(shop, "ends", plan, discount_ids=[off["id"]])
+    taken = await shop.raw("DELETE", f"/v1/subscriptions/{ends}/discounts/{off['id']}")
+    assert taken.status_code < 300, taken.text
+    found = await preview(shop, plan, prices=[price(2000)])
+    assert {row["subscription_id"]: (row["before_minor"], row["after_minor"])
+            for row in found["data"]} == {ends: (1000, 2000), stays: (500, 1000)}  # fmt: skip
+    assert (total(found)["mrr_before_minor"], total(found)["mrr_after_minor"]) == (1500, 3000)
+
+
+async def test_a_trial_moves_when_it_is_over_and_costs_nothing_before(shop):
+    plan = await shop.plan(amounts={"EUR": 1000})
+    ada, subscription = await buyer(
+        shop, "ada", plan, trial_days=14, billing_anchor={"kind": "calendar"}
+    )
+    assert await shop.status(subscription) == "trialing"
+    found = await preview(shop, plan, prices=[price(2000)])
+    row = found["data"][0]
+    assert (row["reason"], row["before_minor"], row["after_minor"]) == (None, 1000, 2000)
+    weekly = await preview(shop, plan, prices=[price(300, unit="week")])
+    assert weekly["data"][0]["after_minor"] == 300
+    await version(shop, plan, price(2000))
+    started = await migrate(shop, plan)
+    await shop.pump.quiet()
+    assert await results(shop, started["id"]) == {subscription: ("scheduled", None)}
+    await shop.move_to("2026-03-02")
+    assert await version_of(shop, subscription) == started["to_plan_version_id"]
+    assert await line(shop, ada) == (2000, [2000]), "March, a calendar month"
+    await shop.check()
+
+
 async def test_a_preview_comes_in_pages_with_the_sums_on_each(shop):
     plan = await shop.plan(amounts={"EUR": 1000})
     bought = sorted([(await buyer(shop, f"c{n}", plan))[1] for n in range(5)])

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import Row
 
 from subledger.core import mrr
-from subledger.core.calendar import Interval, times_in
+from subledger.core.calendar import Anchor, Interval, times_in
 from subledger.core.timeline import Timing
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
@@ -20,6 +21,7 @@ from subledger.services.billing.store import catalogue as plans
 from subledger.services.billing.store import plan_migrations as store
 from subledger.services.billing.store.plan_migrations import Leaving
 from subledger.services.billing.terms import PlanTerms, PriceTerms, TermsMemory
+from subledger.services.billing.usecases.anchors import columns
 from subledger.services.billing.usecases.catalogue import NewPrice, check_prices
 from subledger.services.billing.usecases.change import ChangeRequest
 from subledger.services.billing.usecases.conditions import NONE
@@ -223,10 +225,11 @@ def turn_of(terms: PlanTerms, currency: str) -> Interval:
 
 class Amounts:
     """What subscriptions pay from their next period on (``core.mrr.recurring``). Those alike are
-    computed once."""
+    computed once: whole periods cost the same whenever they are. Discounts have a time and a count
+    of their own, so subscriptions with discounts are computed one by one."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Any, ...], int] = {}
+        self._known: dict[tuple[UUID, str, Decimal], int] = {}
 
     def compare(
         self, row: Row[Any], old: PlanTerms, new: PlanTerms, attached: Sequence[Row[Any]]
@@ -241,7 +244,8 @@ class Amounts:
         then = values
         if new.interval(row.currency) != old.interval(row.currency):
             # A new cycle begins where the present period ends.
-            then = values | {"anchor_at": row.current_period_end_at, "period_number": -1}
+            hung = columns(Anchor(row.current_period_end_at, row.timezone))
+            then = values | hung | {"period_number": -1}
         return Compared(
             currency=row.currency,
             before_minor=self._amount(values, old, attached),
@@ -253,20 +257,14 @@ class Amounts:
     def _amount(
         self, values: Mapping[str, Any], terms: PlanTerms, attached: Sequence[Row[Any]]
     ) -> int:
-        # Whole periods cost the same whenever they are; discounts have a time.
-        when = (values["anchor_at"], values["timezone"], values["period_number"])
-        key = (
-            terms.plan_version_id,
-            values["currency"],
-            values["quantity"],
-            tuple((each.id, each.used_periods, each.taken_minor, each.first_at, *when)
-                  for each in attached),
-        )  # fmt: skip
-        if key not in self._known:
-            known = timeline(values, terms, attached, NONE, sets_up=False)
-            following = values["period_number"] + 1
-            self._known[key] = mrr.recurring(known, first_period=following)
-        return self._known[key]
+        key = (terms.plan_version_id, values["currency"], values["quantity"])
+        if not attached and key in self._known:
+            return self._known[key]
+        known = timeline(values, terms, attached, NONE, sets_up=False)
+        amount = mrr.recurring(known, first_period=values["period_number"] + 1)
+        if not attached:
+            self._known[key] = amount
+        return amount
 
 
 @dataclass(slots=True)
