@@ -6,7 +6,7 @@ from __future__ import annotations
 from subledger.platform.schema import run, tenant_table
 
 revision = "billing_0011"
-down_revision = "billing_0009"
+down_revision = "billing_0005"
 branch_labels = None
 depends_on = None
 
