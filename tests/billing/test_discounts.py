@@ -16,6 +16,7 @@ from subledger.core.discounts import Discount, Duration, Exclusive, Kind, Order,
 from subledger.core.money import Money
 from subledger.core.pricing import Flat
 from subledger.core.promotions import Reason
+from subledger.core.timeline import Timing
 from subledger.platform import ids
 from subledger.services.billing.refusals import REFUSALS, UNKNOWN
 from subledger.services.billing.terms import PlanTerms, PriceTerms
@@ -103,13 +104,19 @@ def test_whom_a_discount_fits(
 
 def test_a_line_goes_by_its_ids_and_its_codes_with_their_kind() -> None:
     one, two, three, four, five = [NEW.new() for _ in range(5)]
-    price = PriceTerms(one, "basic", "EUR", Flat(1), Interval(Unit.MONTH), "advance")
+    price = PriceTerms(
+        one, "basic", "EUR", Flat(1), Interval(Unit.MONTH), Timing.ADVANCE,
+        metered=False, tax_inclusive=False,
+    )  # fmt: skip
     terms = PlanTerms(
         tenant_id=five,
         plan_version_id=four,
         plan_id=two,
         product_id=three,
+        tax_category=None,
         grace_s=0,
+        trial_days=0,
+        trial_requires_payment_method=False,
         prices=(price,),
         plan_code="basic",
         product_code="basic",

@@ -614,3 +614,70 @@ async def test_an_abandoned_page_that_is_paid_in_time_keeps_the_code(shop):
     assert await redemptions(shop, made) == 1
     assert await shop.captured() == {"EUR": 799}
     await shop.check()
+
+
+# --- purchases that begin later ------------------------------------------------------------------
+
+
+async def test_a_code_of_a_trial_is_taken_off_the_first_invoice_after_it(shop):
+    plan = await shop.plan(trial_days=14)
+    viewer = await buyer(shop)
+    made = await code(shop, await discount(shop))
+    bought = await shop.subscribe(viewer, plan, promotion_codes=["SPRING24"])
+    assert bought["status"] == "trialing"
+    assert await redemptions(shop, made) == 1
+    await shop.move_to("2026-03-15")
+    assert await totals(shop, viewer) == [799, 999]
+    assert await redemptions(shop, made) == 1
+    await shop.check()
+
+
+@pytest.mark.parametrize("more", [{"trial_days": 14}, {"start_at": "2026-02-10T00:00:00Z"}])
+async def test_a_purchase_that_ends_before_it_is_billed_gives_its_code_back(shop, more):
+    plan, viewer = await shop.plan(), await buyer(shop)
+    made = await code(shop, await discount(shop), first_purchase_only=True, most_redemptions=1)
+    bought = await shop.subscribe(viewer, plan, promotion_codes=["SPRING24"], **more)
+    assert bought["status"] in {"trialing", "pending"}
+    body = {"customer_id": viewer, "plan_id": plan, "promotion_codes": ["SPRING24"]}
+    await refused(shop, "/v1/subscriptions", body, "promotion_code_refused",
+                  "/promotion_codes/0", "used_up")  # fmt: skip
+    path = f"/v1/subscriptions/{bought['id']}/cancel"
+    await shop.post(path, {"when": "now"}, expect=200)
+    assert await redemptions(shop, made) == 0
+    assert "promotion_code.released" in await shop.new_events(viewer)
+    await shop.subscribe(viewer, plan, promotion_codes=["SPRING24"])
+    assert await totals(shop, viewer) == [799]
+    await shop.check()
+
+
+async def test_a_discount_attached_in_a_trial_counts_from_its_first_invoice(shop):
+    plan, viewer = await shop.plan(trial_days=14), await buyer(shop)
+    bought = await shop.subscribe(viewer, plan)
+    await shop.move_to("2026-02-05")
+    off = await discount(shop, percent="20", duration="once")
+    path = f"/v1/subscriptions/{bought['id']}"
+    await shop.post(f"{path}/discounts", {"discount_id": off}, expect=200)
+    assert (await shop.get(f"{path}/upcoming-invoice"))["total_minor"] == 799
+    await shop.move_to("2026-03-20")
+    assert await totals(shop, viewer) == [799, 999]
+    await shop.check()
+
+
+async def test_a_preview_of_a_purchase_takes_codes_and_redeems_none(shop):
+    plan, viewer = await shop.plan(), await buyer(shop)
+    own = await discount(shop, "own", percent="10", duration="forever")
+    await shop.post(f"/v1/customers/{viewer}/discounts", {"discount_id": own})
+    made = await code(shop, await discount(shop), most_redemptions=1)
+    body = {"customer_id": viewer, "plan_id": plan, "promotion_codes": ["SPRING24"]}
+    await shop.new_events(viewer)
+    # 999 less 199.8 is 799; less 79.9 is 719.
+    for _ in range(2):
+        seen = await shop.post("/v1/subscriptions/preview", body, expect=200)
+        assert seen["total_minor"] == 719, seen
+    assert await redemptions(shop, made) == 0
+    assert await shop.new_events(viewer) == []
+    await shop.subscribe(viewer, plan, promotion_codes=["SPRING24"])
+    assert await totals(shop, viewer) == [719]
+    await refused(shop, "/v1/subscriptions/preview", body, "promotion_code_refused",
+                  "/promotion_codes/0", "used_up")  # fmt: skip
+    await shop.check()
