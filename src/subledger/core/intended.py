@@ -89,6 +89,21 @@ def parts_at_end(timeline: Timeline, kinds: Sequence[Window]) -> list[Part]:
     return found
 
 
+def running_part(timeline: Timeline, price_id: str, at: datetime) -> Part | None:
+    """The part of a period that a price is paid for at a moment; None if it is not paid then."""
+    for timing, every in windows(timeline):
+        n = index_at(timeline.anchor, timeline.interval, at)
+        first = n - n % every
+        whole = Period(
+            boundary(timeline.anchor, timeline.interval, first),
+            boundary(timeline.anchor, timeline.interval, first + every),
+        )
+        for part in _parts(timeline, timing, every, whole):
+            if part.item.price_id == price_id and part.time.start_at <= at < part.time.end_at:
+                return part
+    return None
+
+
 def _parts(timeline: Timeline, timing: Timing, every: int, whole: Period) -> Iterator[Part]:
     """The parts of one period. What a change leaves as it was is not cut."""
     if timeline.first_period is FirstPeriod.FULL and _starts_in(timeline, whole):

@@ -63,6 +63,7 @@ Model = Literal[
 OF_USE = frozenset({"percentage", "graduated_percentage", "dynamic", "matrix"})
 """Models of what was used in a period, which is known at its end."""
 MOST_TIERS = 100
+MOST_STEPS = 20
 
 PRICE_NEW: JsonDict = {
     "code": "monthly",
@@ -152,6 +153,25 @@ class PriceTerms(Strict):
     most_quantity: ExactDecimal | None = Field(None, description="More is refused.")
 
 
+class RampStep(PriceTerms):
+    """What a price is from a later period on."""
+
+    from_period: Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT)] = Field(
+        description="Counted from 0, where the cycle begins."
+    )
+    model: Model
+
+
+def model_of(kind: str, given: PriceTerms) -> pricing.PriceModel:
+    """The model that was told. Raises ValueError with the place and what to mend."""
+    data = given.model_dump(mode="json", include=set(PriceTerms.model_fields), exclude_none=True)
+    try:
+        return pricing.from_data(kind, data)
+    except CoreError as refused:
+        place = refused.pointer or "the price"
+        raise ValueError(f"{place}: {refused.detail}. {refused.fix}") from refused
+
+
 class PriceNew(PriceTerms):
     """A price: its model, what the model needs, and how often it is due."""
 
@@ -171,15 +191,15 @@ class PriceNew(PriceTerms):
         description="The quantity is what was used in the period"
         " (PUT /v1/subscriptions/{id}/quantities), not the subscription's.",
     )
+    ramp: Annotated[list[RampStep], Field(max_length=MOST_STEPS)] = Field(
+        default_factory=list, description="Other terms from later periods of the cycle on."
+    )
     tax_inclusive: Flag = Field(False, description="Whether taxes are in the price already.")
 
     @model_validator(mode="after")
     def _one_model(self) -> PriceNew:
-        try:
-            self._model()
-        except CoreError as refused:
-            place = refused.pointer or "the price"
-            raise ValueError(f"{place}: {refused.detail}. {refused.fix}") from refused
+        self._model()
+        self._ramp()
         if self.metered and self.timing != "arrears":
             raise ValueError("what is metered is billed in arrears: say timing arrears")
         if self.model in OF_USE and not self.metered:
@@ -189,8 +209,13 @@ class PriceNew(PriceTerms):
         return self
 
     def _model(self) -> pricing.PriceModel:
-        data = self.model_dump(mode="json", include=set(PriceTerms.model_fields), exclude_none=True)
-        return pricing.from_data(self.model, data)
+        return model_of(self.model, self)
+
+    def _ramp(self) -> tuple[tuple[int, pricing.PriceModel], ...]:
+        steps = [each.from_period for each in self.ramp]
+        if steps != sorted(set(steps)):
+            raise ValueError("the steps of a ramp begin one after another")
+        return tuple((each.from_period, model_of(each.model, each)) for each in self.ramp)
 
     def new(self) -> NewPrice:
         """The price as the use case takes it."""
@@ -202,6 +227,7 @@ class PriceNew(PriceTerms):
             timing=Timing(self.timing),
             metered=self.metered,
             tax_inclusive=self.tax_inclusive,
+            ramp=self._ramp(),
         )
 
 
@@ -233,6 +259,7 @@ class Price(PriceTerms):
     interval: Interval
     timing: Literal["advance", "arrears", "once"]
     metered: bool
+    ramp: list[RampStep]
     tax_inclusive: bool
 
     @classmethod
@@ -246,6 +273,10 @@ class Price(PriceTerms):
             interval=Interval(unit=row.interval_unit, count=row.interval_count),
             timing=row.timing,
             metered=row.metered,
+            ramp=[
+                RampStep(from_period=each["from_period"], model=each["model"], **each["terms"])
+                for each in msgspec.json.decode(row.ramp)
+            ],
             tax_inclusive=row.tax_inclusive,
         )
 
@@ -255,5 +286,6 @@ PRICE: JsonDict = {
     **PRICE_NEW,
     "timing": "advance",
     "metered": False,
+    "ramp": [],
     "tax_inclusive": False,
 }

@@ -1,9 +1,9 @@
 """An ended subscription lives again: what was paid for goes on, or a new cycle begins.
 
-What was paid for and neither served nor given back goes on without an invoice (Chargebee's
-in-term reactivation). Otherwise a new cycle begins now, with quantity and discounts as they stand: it waits
-for its first payment like a purchase and gives no access before (a reactivation that charged like
-a renewal would give access to someone who left without paying).
+What was paid for and neither served nor given back goes on without an invoice (Chargebee's in-term
+reactivation). Otherwise a new cycle begins now, with quantity and discounts as they stand: it waits
+for its first payment like a purchase and gives no access before (a reactivation that charged like a
+renewal would give access to someone who left without paying).
 """
 
 from __future__ import annotations
