@@ -108,6 +108,12 @@ BODIES: dict[tuple[str, str], Any] = {
     ("post", "/v1/payment-methods"): {"customer_id": "{cus}", "test_kind": "visa_ok"},
     ("post", "/v1/payments"): {"invoice_id": "{inv}", "payment_method_id": "{pm}"},
     ("put", "/v1/invoice-settings"): {"draft_s": 0},
+    ("put", "/v1/subscriptions/{subscription_id}/quantities"): {
+        "price_id": "{price}", "quantity": "1",
+    },
+    ("put", "/v1/customers/{customer_id}/prices/{price_id}"): {
+        "model": "flat", "amount_minor": 999,
+    },
     ("put", "/v1/customers/{customer_id}/invoice-terms"): {"net_days": 0},
     ("put", "/v1/dunning-policy"): {
         "delays_s": [86400], "final_action": "cancel", "hard_decline_stops": True,
@@ -146,6 +152,7 @@ BARE = {
         "/v1/ledger/trial-balance", "/v1/work-items", "/v1/work-items/{work_item_id}",
         "/v1/events", "/v1/payment-methods", "/v1/payment-methods/{method_id}", "/v1/payments",
         "/v1/payments/{payment_id}", "/v1/dunning-policy", ACCESS, "/v1/invoice-settings",
+        "/v1/subscriptions/{subscription_id}/quantities", "/v1/customers/{customer_id}/prices",
         "/v1/revenue-policy", "/v1/revenue-schedule", "/v1/revenue",
         "/v1/customers/{customer_id}/invoice-terms", "/v1/tax-settings",
         "/v1/tax-rates", "/v1/tax-rates/{tax_rate_id}", "/v1/tax-rules",
