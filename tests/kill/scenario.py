@@ -129,6 +129,7 @@ async def _story(client: Client, assembly: Assembly) -> None:
         "/sandbox/v1/faults", json={"mode": "charge_no_reply", "remaining": 1},
         headers={"authorization": f"Bearer {credentials[0]}"},
     )  # fmt: skip
+    await _stopped(client)
     move = await client.post(
         "move", "/v1/clock-moves", {"to_at": (START + timedelta(days=36)).isoformat()}
     )
@@ -187,6 +188,29 @@ async def _with_credit(client: Client, customer: str) -> None:
         {"customer_id": customer, "direction": "debit", "amount_minor": 9, "currency": "EUR",
          "reason": "too much"},
     )  # fmt: skip
+
+
+async def _stopped(client: Client) -> None:
+    """Renewals come due while both kill switches are on; then one after the other goes on."""
+    for job in ("renewals", "collections"):
+        await _switch(client, job, True)
+    at = (START + timedelta(days=28, hours=2)).isoformat()
+    move = await client.post("move-stopped", "/v1/clock-moves", {"to_at": at})
+    await client.until(f"/v1/clock-moves/{move['id']}", "status", "done")
+    for job in ("renewals", "collections"):
+        await _switch(client, job, False)
+
+
+async def _switch(client: Client, job: str, on: bool) -> None:
+    for _ in range(200):
+        answer = await client.api.put(
+            f"/v1/kill-switches/{job}", json={"on": on, "reason": "x"},
+            headers={"idempotency-key": f"{job}-{on}"},
+        )  # fmt: skip
+        if answer.status_code != 409:  # a request of the dead process holds its key for a moment
+            break
+        await asyncio.sleep(0.1)
+    assert answer.status_code == 200, answer.text
 
 
 async def _tenant_id(text: str) -> Any:

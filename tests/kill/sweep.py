@@ -41,6 +41,7 @@ TEMPLATE = "kill_template"
 NEVER: dict[str, str] = {
     ".park.": "only poison is parked; tests/platform/test_eventlog.py kills around it",
     "billing.close_work_item": "nothing of the scenario opens a work item",
+    "billing.turn_kill_switch": "operators' commands",
     "billing.roll_up": "days are summed once they are over",
     "gateway.": "reads health",
     "hosts.": "operators' commands",

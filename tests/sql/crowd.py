@@ -11,7 +11,8 @@ import asyncpg
 ROWS = 100_000
 ALONE = {
     "tenants", "clocks", "clock_moves", "connections", "endpoints", "faults",
-    "recognition_policies", "discount_settings",
+    "recognition_policies", "discount_settings", "billing_limits", "raised_limits", "holds",
+    "billing_parks",
 }  # fmt: skip
 """Tables that stay as they are: a tenant has one or a few rows of them."""
 NAMES = {"attempt_id", "token", "saved_token", "provider_ref", "external_id", "email_normalized"}

@@ -56,6 +56,7 @@ async def live(shop: Shop, word: str, *, month: int) -> None:
     await _look(shop, good)
     await _tax(shop, word, good[0])
     await _migrate(shop, word)
+    await _guard(shop, word)
     await shop.pump.quiet()
 
 
@@ -432,6 +433,52 @@ async def _revenue(shop: Shop, customer: str) -> None:
         body = {"mode": mode, "timezone": "Europe/Berlin"}
         assert (await shop.raw("PUT", "/v1/revenue-policy", json=body)).status_code == 200
     await shop.get("/v1/revenue-policy")
+
+
+async def _guard(shop: Shop, word: str) -> None:
+    """One run too large, a day too much, both switches; each is released and goes on."""
+    daily = await shop.plan(f"{word}-daily", amounts={"EUR": 700}, unit="day")
+    _, subscription = await _buyer(shop, f"{word}-reader", daily)
+    await _limit(shop, largest_minor=600)
+    await _day(shop)
+    released = {"reason": "agreed", "most_minor": 700}
+    await shop.post(f"/v1/subscriptions/{subscription}/release", released, expect=200)
+    await shop.pump.quiet()
+    await _limit(shop, total_minor=1)
+    await _day(shop)
+    park = (await shop.get("/v1/billing-parks"))["data"][0]["id"]
+    await shop.get(f"/v1/billing-parks/{park}")
+    raised = {"reason": "right", "limits_today": [{"currency": "EUR"}]}
+    await shop.post(f"/v1/billing-parks/{park}/release", raised, expect=200)
+    await shop.pump.quiet()
+    await _limit(shop)
+    for job in ("renewals", "collections"):
+        for on in (True, False):
+            body = {"on": on, "reason": "try"}
+            answer = await shop.raw("PUT", f"/v1/kill-switches/{job}", json=body)
+            assert answer.status_code == 200
+            await shop.pump.quiet()
+            await shop.get("/v1/kill-switches")
+            await _day(shop)
+            await shop.get("/v1/billing-forecast")
+    for path in ("/v1/billing-parks", "/v1/billing-guard-changes"):
+        page = await shop.get(path, limit=1)
+        if page["next_cursor"]:
+            await shop.get(path, limit=1, cursor=page["next_cursor"])
+    await shop.post(f"/v1/subscriptions/{subscription}/cancel", {"when": "now"}, expect=200)
+    await shop.pump.quiet()
+
+
+async def _limit(shop: Shop, **limits: int) -> None:
+    body = {"limits": [{"currency": "EUR", **limits}], "reason": "try"}
+    assert (await shop.raw("PUT", "/v1/billing-limits", json=body)).status_code == 200
+    assert len((await shop.get("/v1/billing-limits"))["limits"]) == (1 if limits else 0)
+
+
+async def _day(shop: Shop) -> None:
+    """A day passes."""
+    now = datetime.fromisoformat((await shop.get("/v1/clock"))["now_at"])
+    await shop.move_to((now + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S"))
 
 
 async def _look(shop: Shop, good: tuple[str, str]) -> None:

@@ -14,7 +14,7 @@ from tests.stories.shop import START, Shop, open_shop
 _EMIT = story("tests.walk_overpaid")
 _ID = re.compile(r"[a-z]{2,5}_[0-7][0-9a-hjkmnp-tv-z]{25}")
 NEVER_DELETED = {
-    "prod", "plan", "disc", "sub", "inv", "pay", "mov", "wrk", "txr", "tru", "mig", "promo",
+    "prod", "plan", "disc", "sub", "inv", "pay", "mov", "wrk", "park", "txr", "tru", "mig", "promo",
     "batch", "cn", "adj",
 }  # fmt: skip
 """Kinds that the API cannot delete. A revoked key stays readable, as the document says."""
@@ -42,10 +42,11 @@ async def furnish(assembly: Assembly, word: str) -> House:
     await _tax(house)
     await _migrate(house)
     await shop.pump.quiet()
+    await _park(house)
     await _delete(house)
     house.texts = {
         "code": f"{word}-plan", "external_id": f"{word}-viewer", "customer": f"{word}-viewer",
-        "resource": f"film:{word}",
+        "resource": f"film:{word}", "job": "collections",
     }  # fmt: skip
     await _remember(house)
     return house
@@ -83,7 +84,7 @@ async def _sell(house: House) -> None:
          "lines": [{"n": 1, "gross_minor": 100}]},
     )  # fmt: skip
     adjusted = await shop.post(
-        "/v1/adjustments",
+        "/v1/adjustments", "/v1/billing-parks",
         {"customer_id": customer, "direction": "credit", "amount_minor": 100, "currency": "EUR",
          "reason": f"{word} reason"},
     )  # fmt: skip
@@ -161,6 +162,20 @@ async def _migrate(house: House) -> None:
     await shop.post(f"/v1/plans/{plan}/versions", {"prices": [price]})
     started = await shop.post("/v1/plan-migrations", {"plan_id": plan, "note": f"{word} note"})
     house.ids["mig"] = started["id"]
+
+
+async def _park(house: House) -> None:
+    """A day's renewals beyond the tenant's limit."""
+    shop, word = house.shop, house.word
+    daily = await shop.plan(f"{word}-daily", unit="day")
+    reader = await _customer(house, f"{word}-reader")
+    await shop.card(reader)
+    await shop.subscribe(reader, daily)
+    limits = {"limits": [{"currency": "EUR", "total_minor": 1}], "reason": f"{word} limits"}
+    assert (await shop.raw("PUT", "/v1/billing-limits", json=limits)).status_code == 200
+    await shop.move_to("2026-02-02")
+    [park] = (await shop.get("/v1/billing-parks"))["data"]
+    house.ids["park"] = park["id"]
 
 
 async def _delete(house: House) -> None:

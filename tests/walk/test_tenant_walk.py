@@ -30,7 +30,7 @@ NOT_IN_THE_DOCUMENT = {
     "/webhooks/{provider}/{token}", "/sandbox",
 }  # fmt: skip
 """Served without a key: pages about no tenant, and addresses with a secret of their own."""
-NO_IDS = {"limit", "cursor", "status", "outcome", "from", "to", "format", "locale"}
+NO_IDS = {"limit", "cursor", "status", "outcome", "from", "to", "until", "format", "locale"}
 _DELETE = story("tests.walk_delete_tenant")
 _FOREIGN, _DELETED = "foreign", "deleted"
 
@@ -41,7 +41,7 @@ _PRICE = {
 BODIES: dict[tuple[str, str], Any] = {
     ("post", "/v1/sandboxes"): {"name": "Walk", "clock_at": "2026-03-01T00:00:00Z"},
     ("post", "/v1/api-keys"): {"name": "Walk", "role": "read"},
-    ("post", "/v1/clock-moves"): {"to_at": "2026-02-01T00:00:01Z"},
+    ("post", "/v1/clock-moves"): {"to_at": "2026-02-02T00:00:01Z"},
     ("post", "/v1/customers"): {
         "name": "Walk", "email": "walk@example.com", "currency": "EUR", "timezone": "UTC",
         "tax_rate_ids": ["{txr}"],
@@ -118,6 +118,12 @@ BODIES: dict[tuple[str, str], Any] = {
     ("put", "/v1/dunning-policy"): {
         "delays_s": [86400], "final_action": "cancel", "hard_decline_stops": True,
     },
+    ("put", "/v1/billing-limits"): {
+        "limits": [{"currency": "EUR", "total_minor": 1}], "reason": "walk",
+    },
+    ("post", "/v1/billing-parks/{park_id}/release"): {"reason": "walk"},
+    ("put", "/v1/kill-switches/{job}"): {"on": False, "reason": "walk"},
+    ("post", "/v1/subscriptions/{subscription_id}/release"): {"reason": "walk"},
     ("put", "/v1/tax-settings"): {"country": "US", "region": "NY"},
     ("post", "/v1/tax-rates"): {
         "code": "walk", "name": "Walk", "percent": "5", "country": "FR",
@@ -151,7 +157,9 @@ BARE = {
         "/v1/invoices/{invoice_id}", "/v1/invoices/{invoice_id}/explain",
         "/v1/ledger/trial-balance", "/v1/work-items", "/v1/work-items/{work_item_id}",
         "/v1/events", "/v1/payment-methods", "/v1/payment-methods/{method_id}", "/v1/payments",
-        "/v1/payments/{payment_id}", "/v1/dunning-policy", ACCESS, "/v1/invoice-settings",
+        "/v1/payments/{payment_id}", "/v1/dunning-policy", ACCESS, "/v1/billing-forecast",
+        "/v1/billing-limits", "/v1/billing-parks", "/v1/billing-parks/{park_id}",
+        "/v1/kill-switches", "/v1/billing-guard-changes", "/v1/invoice-settings",
         "/v1/subscriptions/{subscription_id}/quantities", "/v1/customers/{customer_id}/prices",
         "/v1/revenue-policy", "/v1/revenue-schedule", "/v1/revenue",
         "/v1/customers/{customer_id}/invoice-terms", "/v1/tax-settings",
@@ -236,7 +244,7 @@ def _operation(
         found = {prefix for _, prefix in _ids(each["schema"], schemas)}
         if found:
             (path_ids if each["in"] == "path" else query_ids)[each["name"]] = found.pop()
-        elif each["name"] in {"code", "external_id", "customer", "resource"}:
+        elif each["name"] in {"code", "external_id", "customer", "resource", "job"}:
             texts.append(each["name"])
         elif each["name"] not in NO_IDS:
             unknown.append(each["name"])
@@ -431,7 +439,7 @@ async def test_our_own_objects_are_found(
                 "/v1/access/{customer}/{resource}", "/v1/invoice-settings",
                 "/v1/customers/{customer_id}/invoice-terms",
                 "/v1/revenue-policy", "/v1/revenue",
-                "/v1/discount-settings",
+                "/v1/discount-settings", "/v1/billing-limits", "/v1/kill-switches",
             }, operation.name  # fmt: skip
 
 

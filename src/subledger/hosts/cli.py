@@ -186,6 +186,21 @@ async def _tenant_delete(loaded: Settings, parsed: argparse.Namespace) -> int:
     return 0
 
 
+async def _kill_switch(loaded: Settings, parsed: argparse.Namespace) -> int:
+    from subledger.hosts import kill_switch, running
+
+    only = None if parsed.tenant is None else ids.parse("ten", parsed.tenant)
+    async with (
+        running.place(loaded) as where,
+        running.assembled(loaded, where) as assembly,
+    ):
+        changed = await kill_switch.turn(
+            assembly, parsed.job, on=parsed.state == "on", reason=parsed.reason, only=only
+        )
+    print(f"{parsed.job} {parsed.state}: {changed} tenants changed.")
+    return 0
+
+
 async def _replay(loaded: Settings, parsed: argparse.Namespace) -> int:
     from subledger.hosts import running
 
@@ -273,6 +288,11 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("name")
     delete = add("delete", _tenant_delete, "Delete a tenant and its sandboxes, softly.", actions)
     delete.add_argument("tenant", metavar="ten_…")
+    switch = add("kill-switch", _kill_switch, "Stop a job of all tenants, or let it go on.")
+    switch.add_argument("job", choices=("renewals", "collections"))
+    switch.add_argument("state", choices=("on", "off"))
+    switch.add_argument("--reason", required=True, help="kept with the change (500 letters)")
+    switch.add_argument("--tenant", metavar="ten_…", help="of this tenant alone")
     replay = add("replay", _replay, "Handle the parked events of an account, in order.")
     replay.add_argument("group")
     replay.add_argument("tenant", metavar="ten_…")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from subledger.platform.service import Invariant, Quiet
+from subledger.services.billing import guarding
 from subledger.services.billing.store.recognition import BEHIND_SQL, RELEASED_SQL
 
 INVARIANTS = (
@@ -139,6 +140,8 @@ INVARIANTS = (
             SELECT FROM billing.due d WHERE d.tenant_id = s.tenant_id AND d.id = s.id
               AND d.kind = CASE s.status WHEN 'incomplete' THEN 'incomplete_expiry'
                                          ELSE 'renewal' END)
+          AND NOT EXISTS (
+            SELECT FROM billing.held_due d WHERE d.tenant_id = s.tenant_id AND d.id = s.id)
         """,
     ),
     Invariant(
@@ -469,9 +472,11 @@ INVARIANTS = (
            OR (i.replaced_by_invoice_id = o.id AND o.replaces_invoice_id IS DISTINCT FROM i.id)
         """,
     ),
+    *guarding.INVARIANTS,
 )
 
 QUIET = (
+    *guarding.QUIET,
     Quiet("billing's revenue", BEHIND_SQL),
     Quiet(
         "billing's migrations",
@@ -480,6 +485,7 @@ QUIET = (
     ),
 )
 WAITS = (
+    *guarding.WAITS,
     Quiet(
         "billing's migrations",
         "SELECT 'plan migrations paused' AS what, count(*) AS count FROM billing.plan_migrations"

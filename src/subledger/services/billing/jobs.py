@@ -3,12 +3,15 @@ subscriptions to another version of their plan."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from subledger.contracts import events
 from subledger.contracts.events import Event
 from subledger.platform import ids
-from subledger.platform.db import DUE_READER, Database, story
+from subledger.platform.db import DUE_READER, Database, Tx, story
 from subledger.platform.due import Due
 from subledger.services.billing.store import (
+    holds,
     invoices,
     plan_migrations,
     postings,
@@ -23,6 +26,7 @@ _ANNOUNCE = story("billing.announce_due")
 _ROLL_UP = story("billing.roll_up")
 _MIGRATE = story("billing.migrate_plans")
 _RELEASE = story("billing.release_revenue")
+_LET_GO = story("billing.let_go_holds")
 
 _COMMANDS = {
     subscriptions.RENEWAL: events.RENEW_REQUIRED,
@@ -38,6 +42,25 @@ _INVOICES = {invoices.FINALIZATION, invoices.DUE}
 """Due moments of invoices; all others are of subscriptions."""
 
 
+async def _without_held(tx: Tx, claimed: Sequence[Due]) -> list[Due]:
+    """The claimed rows that may be announced now; the others are set aside."""
+    held = await holds.holds(tx, holds.RENEWALS, {row.tenant_id for row in claimed})
+    if not held:
+        return list(claimed)
+    followed = await holds.followed(
+        tx, ((row.tenant_id, row.id) for row in claimed if row.tenant_id in held)
+    )
+    aside = [
+        row
+        for row in claimed
+        if (row.tenant_id, row.id) in followed
+        or (row.kind == subscriptions.RENEWAL and held.get(row.tenant_id, False))
+    ]
+    await holds.set_aside(tx, [(row.tenant_id, row.kind, row.id) for row in aside])
+    gone = {(row.tenant_id, row.kind, row.id) for row in aside}
+    return [row for row in claimed if (row.tenant_id, row.kind, row.id) not in gone]
+
+
 class Jobs:
     """Steps on billing's database."""
 
@@ -46,11 +69,16 @@ class Jobs:
         self._memory = memory
 
     async def announce_due(self, limit: int) -> int:
-        """Claim due rows and tell what they require, in one transaction; returns how many."""
+        """Claim due rows and tell what they require, in one transaction; returns how many.
+
+        What a stopped job is to do is set aside instead, and so is what comes after it for the
+        same subscription: it goes on in its order when the job does.
+        """
         async with self._database.transaction(_ANNOUNCE) as tx:
-            rows = await subscriptions.due.claim(tx, limit)
-            if not rows:
+            claimed = await subscriptions.due.claim(tx, limit)
+            if not claimed:
                 return 0
+            rows = await _without_held(tx, claimed)
             clocks = await tx.clocks({row.tenant_id for row in rows})
             tx.emit(
                 Event(
@@ -66,7 +94,17 @@ class Jobs:
                 )
                 for row in rows
             )
-            return len(rows)
+            return len(claimed)
+
+    async def let_go_holds(self, limit: int) -> int:
+        """Make due again what jobs that are not stopped any more had set aside, at most ``limit``
+        rows of each tenant, the earliest first; returns how many."""
+        async with self._database.transaction(_LET_GO) as tx:
+            found = await holds.let_go(tx, limit)
+            if not found:
+                return 0
+            await tx.use_tenants({tenant for tenant, _ in found})
+            return sum([await holds.take_back(tx, tenant, job, limit) for tenant, job in found])
 
     async def release_revenue(self, limit: int) -> int:
         """Release what was delivered, of at most ``limit`` tenants; how many got on."""

@@ -340,3 +340,26 @@ CUSTOMER_DELETED = declare(
     title="The customer was deleted",
     fix="Create another customer, and a subscription for it.",
 )
+
+# --- the guard against mass mistakes ------------------------------------------------------------
+
+BILLING_LIMIT_EXCEEDED = declare(
+    "billing_limit_exceeded",
+    status=422,
+    title="The invoice is above the tenant's largest",
+    fix="Check price and quantity. If they are right, raise largest_minor by"
+    " PUT /v1/billing-limits, then ask again.",
+)
+PARK_RELEASED = declare(
+    "billing_park_released",
+    status=409,
+    title="The park was released already",
+    fix="Read the park to see who released it and why.",
+)
+SUBSCRIPTION_NOT_PARKED = declare(
+    "subscription_not_parked",
+    status=409,
+    title="Billing does not wait for a person here",
+    fix="Read the subscription: only one with parked_reason can be released. A whole job is"
+    " released by POST /v1/billing-parks/{id}/release.",
+)

@@ -48,6 +48,7 @@ def build(*, database: Database, checkouts: Checkouts) -> Service:
         routers=routers(database, checkouts, memory),
         consumers=[Consumer(database, consumers.group(memory))],
         steps=[
+            Step("billing.let_go_holds", jobs.let_go_holds),
             Step("billing.release_revenue", jobs.release_revenue, limit=20, pause_s=1.0),
             Step("billing.roll_up", jobs.roll_up, limit=100, pause_s=300),
             Step("billing.migrate_plans", jobs.migrate_plans, limit=migrate_plans.BATCH, pause_s=1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from subledger.platform.service import Invariant, Quiet
+from subledger.services.payments.store.holds import NEVER
 
 INVARIANTS = (
     Invariant(
@@ -75,16 +76,27 @@ INVARIANTS = (
         WHERE p.status IN ('succeeded', 'failed', 'canceled')
         """,
     ),
+    Invariant(
+        "a charge is put off only behind a kill switch",
+        f"""
+        SELECT a.tenant_id, format('attempt %s waits for nothing', a.id) AS detail
+        FROM payments.attempts a WHERE a.state = 'ready' AND a.ready_at = {NEVER}
+          AND NOT EXISTS (SELECT FROM payments.holds h WHERE h.tenant_id = a.tenant_id)
+        """,
+    ),
 )
+
+_ON = "EXISTS (SELECT FROM payments.holds h WHERE h.tenant_id = :tenant AND h.is_on)"
 
 QUIET = (
     Quiet(
         "payments' intents",
-        """
+        f"""
         SELECT what, count FROM (
             SELECT 'attempts ' || state AS what, count(*) AS count FROM payments.attempts
             WHERE tenant_id = :tenant AND state IN ('reserving', 'ready', 'in_flight')
               AND state NOT IN ('succeeded', 'failed', 'canceled')
+              AND NOT (ready_at = {NEVER} AND {_ON})
             GROUP BY state
             UNION ALL
             SELECT 'provider questions', count(*) FROM payments.refetches
@@ -97,3 +109,15 @@ QUIET = (
     ),
 )
 """An attempt that waits for a payer, a deadline or a person counts as quiet."""
+WAITS = (
+    Quiet(
+        "payments' kill switch",
+        f"""
+        SELECT 'charges, collections are stopped' AS what, count(*) AS count
+        FROM payments.attempts WHERE tenant_id = :tenant AND state = 'ready'
+          AND state NOT IN ('succeeded', 'failed', 'canceled')
+          AND ready_at = {NEVER} AND {_ON} HAVING count(*) > 0
+        """,
+    ),
+)
+"""What a kill switch holds waits for a person: it holds no clock."""

@@ -145,3 +145,13 @@ hints = Table(
 
 due = due_table(metadata)
 cursors, parked, blocked = consumer_tables(metadata)
+
+# --- the kill switch of collections -------------------------------------------------------------
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("is_on", Boolean, nullable=False),
+)

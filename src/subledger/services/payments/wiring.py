@@ -21,7 +21,7 @@ from subledger.services.payments.flows.collect import Collecting
 from subledger.services.payments.flows.connect import Connecting
 from subledger.services.payments.flows.pay import Waiting
 from subledger.services.payments.http import routers
-from subledger.services.payments.invariants import INVARIANTS, QUIET
+from subledger.services.payments.invariants import INVARIANTS, QUIET, WAITS
 from subledger.services.payments.provider import Accounts, Providers
 
 
@@ -92,9 +92,11 @@ def build(
             Step("payments.ask_due", asking.ask_due),
             Step("payments.attach", attaching.attach, limit=100),
             Step("payments.give_up_waiting", collecting.give_up_waiting, pause_s=1),
+            Step("payments.let_go_holds", collecting.let_go_holds),
         ],
         due="payments",
         quiet=QUIET,
+        waits=WAITS,
         invariants=INVARIANTS,
         attributes={"checkouts": Checkouts(database), "connecting": connecting},
     )

@@ -18,6 +18,7 @@ from subledger.platform.http.problems import Problem, problems
 from subledger.services.billing import facts
 from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import CHANGE_SUBSCRIPTION, READ
+from subledger.services.billing.schemas.guard import ReleaseRun
 from subledger.services.billing.schemas.references import SubscriptionId
 from subledger.services.billing.schemas.subscriptions import (
     ChangeNew,
@@ -26,7 +27,7 @@ from subledger.services.billing.schemas.subscriptions import (
 )
 from subledger.services.billing.store import reads
 from subledger.services.billing.terms import TermsMemory
-from subledger.services.billing.usecases import change, taxes
+from subledger.services.billing.usecases import change, taxes, unpark
 from subledger.services.billing.usecases.change import ChangeRequest
 
 Load = Callable[[Tx, UUID, UUID], Awaitable[Subscription]]
@@ -42,6 +43,7 @@ _REFUSALS = (
     "unknown_reference",
     "price_missing_for_currency",
     "billing_anchor_does_not_fit",
+    "billing_limit_exceeded",
     "invalid_request",
 )
 
@@ -115,10 +117,12 @@ class Actions:
 
 
 def add(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
-    """``/change``, ``/preview-change`` and ``/undo-change`` of ``/v1/subscriptions/{id}``."""
+    """``/change``, ``/preview-change``, ``/undo-change`` and ``/release`` of
+    ``/v1/subscriptions/{id}``."""
     _add_change(routes, actions, memory)
     _add_preview(routes, actions.database, memory)
     _add_undo(routes, actions, memory)
+    _add_release(routes, actions)
 
 
 def _add_change(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
@@ -190,3 +194,38 @@ def _add_undo(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
             )
 
         return await actions.act(caller, response, subscription_id, "undo_change", None, do)
+
+
+def _add_release(routes: APIRouter, actions: Actions) -> None:
+    @routes.post(
+        "/{subscription_id}/release",
+        response_model=Subscription,
+        summary="Release a parked subscription",
+        description="Its renewal is due again, and is billed once. With `most_minor` this run may"
+        " bill so much whatever the tenant's largest invoice is; without, what parked it may park"
+        " it again. Closes the work item; keeps who released it and why.",
+        responses={
+            **problems(
+                "not_found",
+                "subscription_ended",
+                "subscription_not_parked",
+                "invalid_request",
+                "forbidden",
+            ),
+        },
+    )
+    async def release_subscription(
+        subscription_id: SubscriptionId, body: ReleaseRun, caller: CallerAdmin, response: Response
+    ) -> Subscription:
+        async def do(tx: Tx) -> None:
+            await unpark.release_run(
+                tx,
+                tenant_id=caller.tenant_id,
+                subscription_id=subscription_id,
+                most_minor=body.most_minor,
+                reason=body.reason,
+                by=caller.principal.id,
+                cause=caller.request_id,
+            )
+
+        return await actions.act(caller, response, subscription_id, "release", body, do)

@@ -95,6 +95,7 @@ _REFUSALS = (
     "promotion_code_refused",
     "start_out_of_range",
     "payment_method_required",
+    "billing_limit_exceeded",
     "invalid_request",
 )
 

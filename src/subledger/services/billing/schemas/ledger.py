@@ -120,7 +120,7 @@ class WorkItem(Strict):
     id: WorkItemId
     kind: str
     status: str
-    customer_id: CustomerId
+    customer_id: CustomerId | None = Field(description="null: it is about the whole tenant.")
     data: dict[str, Any]
     opened_at: Timestamp
     closed_at: Timestamp | None

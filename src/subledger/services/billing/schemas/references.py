@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # a type checker wants the name of a type where pydantic want
     BatchId = UUID
     CreditNoteId = UUID
     AdjustmentId = UUID
+    ParkId = UUID
 else:
     CustomerId, ProductId, PlanId = IdOf("cus"), IdOf("prod"), IdOf("plan")
     PlanVersionId, PriceId, DiscountId = IdOf("plv"), IdOf("price"), IdOf("disc")
@@ -35,3 +36,4 @@ else:
     PlanMigrationId = IdOf("mig")
     PromotionCodeId, BatchId = IdOf("promo"), IdOf("batch")
     CreditNoteId, AdjustmentId = IdOf("cn"), IdOf("adj")
+    ParkId = IdOf("park")

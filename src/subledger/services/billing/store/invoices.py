@@ -100,6 +100,16 @@ _INSERT_WORK_ITEMS = Insert(
     tables.work_items, ["tenant_id", "id", "kind", "account_id", "data", "opened_at"]
 )
 
+_LOCK_WORK_ITEMS = sql(
+    f"SELECT k.id {by_keys('billing.work_items k', tenant_id='tenants', id='ids')}"
+    " FOR NO KEY UPDATE OF k"
+)
+_OPEN_WORK_ITEMS_OF = sql(
+    "SELECT k.tenant_id, k.id, k.kind, k.account_id, k.data::text AS data, k.closed_at"
+    " FROM billing.work_items k WHERE k.tenant_id = :tenant AND k.account_id = :account"
+    " AND k.closed_at IS NULL AND k.kind = :kind ORDER BY k.id"
+)
+
 _WANTED = "unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[]))"
 _LOCK_INVOICES = sql(
     f"SELECT {_INVOICE} {by_keys('billing.invoices i', tenant_id='tenants', id='ids')}"
@@ -223,6 +233,18 @@ async def insert_receipts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
 
 async def insert_work_items(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     await _INSERT_WORK_ITEMS(tx, rows)
+
+
+async def lock_work_items(tx: Tx, keys: Iterable[Key]) -> None:
+    """Lock work items that are no account's, in ascending order."""
+    await tx.rows(_LOCK_WORK_ITEMS, **split(keys))
+
+
+async def open_work_items_of(
+    tx: Tx, tenant_id: UUID, account_id: UUID, kind: str
+) -> Sequence[Row[Any]]:
+    """The open work items of a kind of one (locked) account."""
+    return await tx.rows(_OPEN_WORK_ITEMS_OF, tenant=tenant_id, account=account_id, kind=kind)
 
 
 async def lock_invoices(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:

@@ -12,13 +12,14 @@ from sqlalchemy import Row
 from subledger.core.states import DUE_RANK
 from subledger.platform.bulk import Insert, Update, by_keys, split
 from subledger.platform.db import Tx, sql
-from subledger.platform.due import Due, DueQueue
+from subledger.platform.due import Due
 from subledger.services.billing import tables
+from subledger.services.billing.store.holds import GuardedQueue
 
 Key = tuple[UUID, UUID]
 """``(tenant_id, id)``"""
 
-due = DueQueue(tables.due)
+due = GuardedQueue(tables.due)
 
 RENEWAL = "renewal"
 CANCELLATION = "cancellation"

@@ -62,7 +62,7 @@ async def first_periods(
     waiting = [row for row in rows if row.status in NOT_BEGUN]
     if not waiting:
         return list(rows)
-    lapsing = await _without_method(tx, waiting)
+    lapsing = await without_method(tx, waiting)
     trials, lapsed = [], []
     for row in waiting:
         key, moment = (row.tenant_id, row.id), at[row.tenant_id, row.payer_id]
@@ -79,7 +79,7 @@ async def first_periods(
     return [row for row in rows if (row.tenant_id, row.id) not in done]
 
 
-async def _without_method(tx: Tx, rows: Sequence[Row[Any]]) -> set[Key]:
+async def without_method(tx: Tx, rows: Sequence[Row[Any]]) -> set[Key]:
     """Those that are to end with their trial since their payer has no payment method."""
     asked = [row for row in rows if row.trial_end_at and row.trial_end_behavior == "cancel"]
     if not asked:

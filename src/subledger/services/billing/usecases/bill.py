@@ -14,7 +14,7 @@ from subledger.core.errors import CoreError
 from subledger.core.timeline import Draft
 from subledger.platform.db import Tx
 from subledger.services.billing.store import invoices, subscriptions
-from subledger.services.billing.usecases import drafts
+from subledger.services.billing.usecases import drafts, totals
 from subledger.services.billing.usecases.documents import Bill, Saved, encode, invoice_row
 from subledger.services.billing.usecases.issue import FIRST, Issue, announce, prepare
 
@@ -43,6 +43,7 @@ async def save(tx: Tx, bills: Sequence[Bill]) -> list[Saved]:
     )
     waiting = [each for each in bills if policies.waits(each)]
     issued = [_issued(tx, each, policies) for each in bills if not policies.waits(each)]
+    await totals.count(tx, bills)
     await prepare(tx, [each.issue for each in issued])
     await invoices.insert_invoices(tx, [each.issue.invoice for each in issued])
     waited = await drafts.put(tx, waiting, policies)

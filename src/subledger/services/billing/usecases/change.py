@@ -22,13 +22,14 @@ from subledger.contracts.events import Recorded
 from subledger.core import invoicing
 from subledger.core.calendar import index_at
 from subledger.core.errors import CoreError
+from subledger.core.timeline import Draft
 from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.billing import facts, problems
 from subledger.services.billing.store import phases, subscriptions
 from subledger.services.billing.terms import PlanTerms, TermsMemory
-from subledger.services.billing.usecases import bill, work_items
+from subledger.services.billing.usecases import bill, guard, work_items
 from subledger.services.billing.usecases.anchors import NOT_BEGUN, anchor_of
 from subledger.services.billing.usecases.bill import Bill
 from subledger.services.billing.usecases.close import check_paid
@@ -105,8 +106,8 @@ async def change(tx: Tx, memory: TermsMemory, request: ChangeRequest) -> None:
     """Change a subscription, or remember to do so at a later moment.
 
     Raises Problem: not_found, subscription_ended, subscription_not_active, nothing_to_change,
-    unknown_reference (plan), price_missing_for_currency, change_out_of_range, invoice_still_open;
-    CoreError for amounts out of range. A change that waited is replaced.
+    unknown_reference (plan), price_missing_for_currency, change_out_of_range, invoice_still_open,
+    billing_limit_exceeded; CoreError for amounts out of range. A change that waited is replaced.
     """
     row, at = await lock_one(tx, request.tenant_id, request.subscription_id)
     await change_row(tx, memory, request, row, at)
@@ -260,15 +261,29 @@ async def _plan(
         return planned
     if row.status in NOT_BEGUN:  # nothing was billed: the first invoice will be of what is then
         return replace(planned, restarts=False)
+    _check_billed(row, planned)
     found = await (restart if planned.restarts else _go_on)(tx, memory, planned)
-    if found.draft is not None and (planned.restarts or request.settle == "now"):
-        await check_paid(tx, row, found.draft)
-    if found.draft is not None and len(found.draft.lines) > bill.MOST_LINES:
+    if found.draft is not None:
+        await _check_bill(tx, found, found.draft)
+    return found
+
+
+async def _check_bill(tx: Tx, planned: Planned, draft: Draft) -> None:
+    """What a change would bill at once: nothing is given back that was not paid, it is not above
+    the tenant's largest invoice and has no more lines than a run."""
+    row = planned.row
+    if planned.restarts or planned.settle == "now":
+        await check_paid(tx, row, draft)
+    if planned.settle != "next_invoice":
+        await guard.refuse_large(
+            tx, tenant_id=row.tenant_id, at=planned.at, currency=row.currency,
+            total_minor=draft.total_minor,
+        )  # fmt: skip
+    if len(draft.lines) > bill.MOST_LINES:
         raise Problem(
             problems.CHANGE_OUT_OF_RANGE, pointer="/at",
-            detail=f"It would make {len(found.draft.lines)} lines, {bill.MOST_LINES} is the most.",
+            detail=f"It would make {len(draft.lines)} lines, {bill.MOST_LINES} is the most.",
         )  # fmt: skip
-    return found
 
 
 async def _new_terms(
@@ -304,6 +319,24 @@ def _check_moment(row: Row[Any], planned: Planned) -> None:
     )
 
 
+def _check_billed(row: Row[Any], planned: Planned) -> None:
+    """A change reaches at most one period beyond what is billed, where renewals are late or held
+    (a cycle that begins anew begins at the end of what is billed)."""
+    end_at = row.current_period_end_at
+    if planned.effective_at <= end_at:
+        return
+    interval = planned.before.interval(row.currency)
+    first = index_at(anchor_of(row._asdict()), interval, planned.effective_at)
+    if row.is_extended or first > row.period_number + 1:
+        raise Problem(
+            problems.CHANGE_OUT_OF_RANGE,
+            pointer="/at",
+            detail=f"The renewal of {facts.moment(end_at)} is not billed yet.",
+            fix=f"Change it as of {facts.moment(end_at)}, or when the renewal is billed: see"
+            " GET /v1/kill-switches and GET /v1/billing-parks.",
+        )
+
+
 async def _go_on(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
     """The cycle goes on: bill anew from the period in which the change takes effect."""
     row = planned.row
@@ -313,7 +346,10 @@ async def _go_on(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
     interval = planned.before.interval(row.currency)
     first = max(index_at(anchor_of(values), interval, effective_at), 0)
     if first > row.period_number:
-        return planned
+        if planned.effective_at <= row.current_period_end_at or row.dirty_from_period is not None:
+            return planned
+        # Inside a period whose renewal is late: that renewal bills both parts.
+        return replace(planned, after=planned.after | {"dirty_from_period": first})
     if row.dirty_from_period is not None:
         first = min(first, row.dirty_from_period)
     longest = max(each.longest(row.currency) for each in (planned.before, planned.terms))

@@ -25,7 +25,7 @@ from subledger.platform.http.problems import Problem
 from subledger.services.billing import problems
 from subledger.services.billing.store import invoices, phases, subscriptions
 from subledger.services.billing.terms import PlanTerms, TermsMemory
-from subledger.services.billing.usecases import bill, recording
+from subledger.services.billing.usecases import bill, guard, recording
 from subledger.services.billing.usecases.anchors import begun
 from subledger.services.billing.usecases.bill import Bill
 from subledger.services.billing.usecases.conditions import conditions_of
@@ -51,7 +51,8 @@ async def reactivate(tx: Tx, memory: TermsMemory, request: ReactivateRequest) ->
     """Let an ended subscription live again.
 
     Raises Problem: not_found, subscription_not_ended, customer_deleted, invoice_still_open (what
-    it owes from before), price_missing_for_currency; CoreError for amounts out of range.
+    it owes from before), price_missing_for_currency, billing_limit_exceeded; CoreError for amounts
+    out of range.
     """
     row, at = await lock_any(tx, request.tenant_id, request.subscription_id)
     if not can(SUBSCRIPTION, row.status, "reactivated"):
@@ -172,6 +173,13 @@ async def _begin(
         ),
         first_period=0,
         horizon_at=at,
+    )
+    await guard.refuse_large(
+        tx,
+        tenant_id=row.tenant_id,
+        at=at,
+        currency=draft.currency,
+        total_minor=draft.total_minor,
     )
     first = draft.period
     assert first is not None, "its first period begins now"

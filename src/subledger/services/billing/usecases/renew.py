@@ -18,10 +18,10 @@ from subledger.core.timeline import Draft
 from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.services.billing import facts
-from subledger.services.billing.store import subscriptions
+from subledger.services.billing.store import holds, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
-from subledger.services.billing.usecases import begin, bill
+from subledger.services.billing.usecases import begin, bill, guard
 from subledger.services.billing.usecases.anchors import NOT_BEGUN, in_zone
 from subledger.services.billing.usecases.begin import Waiting
 from subledger.services.billing.usecases.bill import Bill, Saved
@@ -44,8 +44,13 @@ async def renew(tx: Tx, memory: TermsMemory, due: Sequence[Recorded]) -> None:
     """Bill what is due, one period each; the next renewal becomes due at that period's end.
 
     Skips what is no longer due, so that the same request twice bills once. A subscription that
-    the core refuses to bill is parked with its reason and opens a work item; the others go on.
+    the core refuses to bill, or beyond the tenant's largest invoice, is parked with its reason and
+    opens a work item; the others go on. While a tenant's renewals are stopped, or if the day's
+    limits stop them now, nothing of it is billed: what is due waits until they are let go.
     """
+    due = await guard.not_held(tx, holds.RENEWALS, due)
+    if not due:
+        return
     by_id = {
         (event.tenant_id, ids.parse("sub", event.data["subscription_id"])): event for event in due
     }
@@ -64,14 +69,14 @@ async def renew(tx: Tx, memory: TermsMemory, due: Sequence[Recorded]) -> None:
     ready = await begin.first_periods(
         tx, ready, at=at, terms=terms, causes={key: event.id for key, event in by_id.items()}
     )
-    changed = await _histories(tx, memory, ready, terms)
+    changed = await histories(tx, memory, ready, terms)
     attached = await subscriptions.attached_discounts(tx, ((r.tenant_id, r.id) for r in ready))
 
     found_for = await conditions(
         tx, memory, [_given(row, terms, changed, at[row.tenant_id, row.payer_id]) for row in ready]
     )
     made: list[_Made] = []
-    parked = []
+    parked: list[tuple[Recorded, CoreError]] = []
     for row in ready:
         key, payer = (row.tenant_id, row.id), (row.tenant_id, row.payer_id)
         try:
@@ -103,8 +108,10 @@ async def renew(tx: Tx, memory: TermsMemory, due: Sequence[Recorded]) -> None:
         )
         made.append(_Made(row, its))
 
-    await _save(tx, made)
-    for event, why in parked:
+    judged = await guard.judge(tx, [each.bill for each in made], due)
+    await _save(tx, [each for each in made if guard.key_of(each.bill) in judged.allowed])
+    parked = [each for each in parked if each[0].tenant_id not in judged.stopped]
+    for event, why in [*parked, *((by_id[key], why) for key, why in judged.too_large)]:
         await park(tx, event, why)
 
 
@@ -162,7 +169,7 @@ async def _save(tx: Tx, made: Sequence[_Made]) -> None:
     tx.emit(_renewed_at_once(saved))
 
 
-async def _histories(
+async def histories(
     tx: Tx, memory: TermsMemory, rows: Sequence[Row[Any]], terms: Mapping[Key, PlanTerms]
 ) -> dict[Key, History]:
     """The histories of those that changed without an invoice of their own: the next one bills
@@ -253,7 +260,7 @@ def _advanced(each: Bill) -> dict[str, Any]:
         "billed_through_at": period.end_at,
         "period_number": each.subscription["period_number"] + 1,
         "last_run_number": each.run_number,
-        "dirty_from_period": _still_dirty(each),
+        "dirty_from_period": still_dirty(each.subscription, each.terms),
     }
 
 
@@ -285,12 +292,12 @@ async def _tell_moved(tx: Tx, moved: Sequence[Bill]) -> None:
     )
 
 
-def _still_dirty(each: Bill) -> int | None:
-    """From where the next run has to look back: a price in arrears whose period goes on will need
-    to know of a change in it."""
-    row, currency = each.subscription, each.subscription["currency"]
-    over = (row["period_number"] + 1) % each.terms.longest(currency) == 0
-    if row["dirty_from_period"] is None or over or not each.terms.in_arrears(currency):
+def still_dirty(row: Mapping[str, Any], terms: PlanTerms) -> int | None:
+    """From where the run after a subscription's next one has to look back: a price in arrears
+    whose period goes on will need to know of a change in it."""
+    currency = row["currency"]
+    over = (row["period_number"] + 1) % terms.longest(currency) == 0
+    if row["dirty_from_period"] is None or over or not terms.in_arrears(currency):
         return None
     return int(row["dirty_from_period"])
 

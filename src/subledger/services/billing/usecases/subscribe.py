@@ -27,7 +27,7 @@ from subledger.services.billing import facts, problems
 from subledger.services.billing.store import discounts, methods, phases, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
-from subledger.services.billing.usecases import attachments, begin, bill
+from subledger.services.billing.usecases import attachments, begin, bill, guard
 from subledger.services.billing.usecases.attachments import Extra, Purchase
 from subledger.services.billing.usecases.begin import Waiting
 from subledger.services.billing.usecases.bill import Bill, Saved
@@ -133,7 +133,8 @@ async def subscribe(tx: Tx, memory: TermsMemory, requests: Sequence[SubscribeReq
 
     Raises Problem: unknown_reference (customer, beneficiary, plan, discount), currency_mismatch,
     price_missing_for_currency, discount_not_applicable, promotion_code_refused,
-    start_out_of_range, payment_method_required; CoreError for amounts out of range.
+    start_out_of_range, payment_method_required, billing_limit_exceeded; CoreError for amounts out
+    of range.
     """
     loaded = await _load(tx, memory, requests, locked=True)
     purchases = [_purchase(loaded, each) for each in requests]
@@ -141,6 +142,7 @@ async def subscribe(tx: Tx, memory: TermsMemory, requests: Sequence[SubscribeReq
     made = [_prepare(loaded, *each) for each in zip(requests, extras, strict=True)]
     due = [each for each in made if each.opening.waits is None]
     waiting = [each for each in made if each.opening.waits is not None]
+    await guard.refuse_large_bills(tx, [each.bill for each in due], pointer="/plan_id")
     await _insert(tx, made)
     tx.emit(_created(each) for each in made)
     await attachments.save(tx, extras)
@@ -160,7 +162,10 @@ async def preview(tx: Tx, memory: TermsMemory, request: SubscribeRequest) -> Pre
     """What ``subscribe`` would do now. Raises as it does."""
     loaded = await _load(tx, memory, [request], locked=False)
     extras = await attachments.at_purchase(tx, [_purchase(loaded, request)], locked=False)
-    return _prepare(loaded, request, extras[0])
+    made = _prepare(loaded, request, extras[0])
+    if made.opening.waits is None:
+        await guard.refuse_large_bills(tx, [made.bill], pointer="/plan_id")
+    return made
 
 
 async def _load(

@@ -32,7 +32,7 @@ from subledger.services.payments.protocol import Finding, Lost, NotSent, Refused
 from subledger.services.payments.provider import Charge, Providers
 from subledger.services.payments.store import payments
 from subledger.services.payments.store.payments import Key
-from subledger.services.payments.usecases import look, reserve
+from subledger.services.payments.usecases import look, reserve, switch
 from subledger.services.payments.usecases.settle import Result, settle
 
 GROUP = 200
@@ -49,6 +49,7 @@ _CLAIM_CHARGES = story("payments.claim_charges")
 _CLAIM_PAGES = story("payments.claim_pages")
 _RECORD = story("payments.record_results")
 _GIVE_UP = story("payments.give_up_waiting")
+_LET_GO = story("payments.let_go_holds")
 _RESERVED = crashpoints.point("payments.reserve.after_call")
 _BEFORE_CHARGE = crashpoints.point("payments.charge.before_call")
 _AFTER_CHARGE = crashpoints.point("payments.charge.after_call")
@@ -104,6 +105,11 @@ class Collecting:
                 return 0
             await tx.use_tenants({tenant for tenant, _ in keys})
             return await look.give_up_waiting(tx, keys, lease_s=self._lease_s)
+
+    async def let_go_holds(self, limit: int) -> int:
+        """Make ready again what a kill switch that was let go had put off."""
+        async with self._database.transaction(_LET_GO) as tx:
+            return await switch.let_go(tx, limit)
 
     # --- the same for chosen attempts ------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from sqlalchemy import Row
 from subledger.platform.bulk import Insert, Update, by_keys, same_keys
 from subledger.platform.db import DUE_READER, Tx, sql
 from subledger.services.payments import tables
+from subledger.services.payments.store.holds import NEVER
 
 Key = tuple[UUID, UUID]
 """``(tenant_id, id)``"""
@@ -56,12 +57,26 @@ _STALE = sql(
     " AND a.claimed_at < statement_timestamp() - make_interval(secs => :lease_s)"
     " ORDER BY a.claimed_at LIMIT :limit"
 )
+# A stopped tenant's automatic charges are put off instead: only the others are claimed.
 _CLAIM = sql(
     f"""
-    WITH locked AS (
+    WITH stopped AS (
+        SELECT h.tenant_id FROM payments.holds h
+        WHERE h.tenant_id = ANY (CAST(:tenants AS uuid[])) AND h.is_on FOR SHARE
+    ), found AS (
         SELECT a.tenant_id, a.id, a.payment_id
         {by_keys("payments.attempts a", tenant_id="tenants", id="ids")}
         WHERE a.state = 'ready' AND a.kind = :kind FOR NO KEY UPDATE OF a SKIP LOCKED
+    ), put_off AS (
+        UPDATE payments.attempts AS a SET ready_at = {NEVER}
+        FROM found f JOIN payments.payments p
+          ON p.tenant_id = f.tenant_id AND p.id = f.payment_id
+        WHERE a.tenant_id = f.tenant_id AND a.id = f.id AND p.mode = 'automatic'
+          AND f.tenant_id IN (SELECT tenant_id FROM stopped)
+        RETURNING a.tenant_id, a.id
+    ), locked AS (
+        SELECT f.* FROM found f WHERE NOT EXISTS (
+            SELECT FROM put_off o WHERE o.tenant_id = f.tenant_id AND o.id = f.id)
     ), claimed AS (
         UPDATE payments.attempts AS a SET state = 'in_flight', claimed_at = clock_timestamp()
         FROM locked l WHERE a.tenant_id = l.tenant_id AND a.id = l.id
@@ -237,7 +252,7 @@ async def stale(tx: Tx, *, lease_s: float, limit: int) -> list[Key]:
 
 async def claim(tx: Tx, keys: Iterable[Key], *, kind: str) -> Sequence[Row[Any]]:
     """Mark ready attempts in flight and return what their calls need. Skips what another holds or
-    has taken."""
+    has taken, and puts off the automatic charges of a tenant whose collections are stopped."""
     return await tx.rows(_CLAIM, kind=kind, **split(keys))
 
 
