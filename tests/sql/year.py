@@ -36,6 +36,7 @@ async def live(shop: Shop, word: str, *, month: int) -> None:
     await _changes(shop, word, plan)
     await _pauses(shop, word, plan)
     await _waiting_invoices(shop, word, plan)
+    await _prices(shop, word)
     await _calendar(shop, word)
     await _promotions(shop, word, plan)
     await _credit_notes(shop, word, plan)
@@ -281,6 +282,34 @@ async def _pauses(shop: Shop, word: str, plan: str) -> None:
     await act("pause", at="now", credit="extend")
     await act("cancel", when="now", credit_unused=True)
     await act("reactivate", version="newest")
+
+
+async def _prices(shop: Shop, word: str) -> None:
+    """What was used, a price agreed with a customer, a one-off charge."""
+    product = await shop.post(
+        "/v1/products", {"code": f"{word}-used", "name": "Used", "resources": []}
+    )
+    month = {"unit": "month", "count": 1}
+    plan = await shop.post(
+        "/v1/plans",
+        {"code": f"{word}-used", "name": "Used", "product_id": product["id"], "prices": [
+            {"code": "calls", "currency": "EUR", "model": "per_unit", "unit_amount": "2",
+             "timing": "arrears", "metered": True, "interval": month},
+            {"code": "once", "currency": "EUR", "model": "flat", "amount_minor": 300,
+             "timing": "once", "interval": month}]},
+    )  # fmt: skip
+    prices = {each["code"]: each["id"] for each in plan["latest"]["prices"]}
+    customer, subscription = await _buyer(shop, f"{word}-using", plan["id"])
+    path = f"/v1/subscriptions/{subscription}"
+    for body in ({"quantity": "10"}, {"quantity": "12"}):
+        given = {"price_id": prices["calls"], **body}
+        assert (await shop.raw("PUT", f"{path}/quantities", json=given)).status_code == 200
+    await shop.get(f"{path}/quantities")
+    await shop.post(f"{path}/charges", {"price_id": prices["once"]}, expect=200)
+    agreed = f"/v1/customers/{customer}/prices"
+    body = {"model": "per_unit", "unit_amount": "1"}
+    assert (await shop.raw("PUT", f"{agreed}/{prices['calls']}", json=body)).status_code == 200
+    await shop.get(agreed)
 
 
 async def _catalogue(shop: Shop, word: str, plan: str) -> None:

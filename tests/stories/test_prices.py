@@ -151,6 +151,34 @@ async def test_a_customer_pays_what_was_agreed_from_the_next_period_on(shop, vie
     await shop.check()
 
 
+async def test_a_one_off_charge_stands_apart_from_what_the_plan_bills(shop, viewer):
+    plan, prices = await plan_of(shop, BASE, SET_UP)
+    bought = (await shop.subscribe(viewer, plan))["id"]
+    await shop.new_events(viewer)
+    path = f"/v1/subscriptions/{bought}/charges"
+    await shop.post(path, {"price_id": prices["set-up"]}, expect=200)
+    assert await shop.new_events(viewer) == [
+        "invoice.finalized", "payment.succeeded", "invoice.paid",
+    ]  # fmt: skip
+    assert await lines(shop, viewer) == {"set-up": 5000}
+    assert (await shop.last_invoice(viewer))["reason"] == "one_off_charge"
+    await shop.move_to("2026-02-14T10:00:00")
+    # A change of the period takes back nothing of it.
+    found = await shop.post(
+        f"/v1/subscriptions/{bought}/cancel", {"when": "now", "credit_unused": True}, expect=200
+    )
+    assert found["status"] == "canceled"
+    assert await lines(shop, viewer) == {"base": -500}
+    refused = await shop.raw("POST", path, json={"price_id": prices["set-up"]})
+    assert refused.json()["code"] == "subscription_ended"
+    other = (await shop.subscribe(viewer, plan))["id"]
+    refused = await shop.raw(
+        "POST", f"/v1/subscriptions/{other}/charges", json={"price_id": prices["base"]}
+    )
+    assert refused.json()["code"] == "unknown_reference"
+    await shop.check()
+
+
 async def test_wrong_prices_and_quantities_are_told(shop, viewer):
     product = await shop.post("/v1/products", {"code": "w", "name": "W", "resources": []})
     for wrong in (

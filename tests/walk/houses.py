@@ -15,7 +15,7 @@ _EMIT = story("tests.walk_overpaid")
 _ID = re.compile(r"[a-z]{2,5}_[0-7][0-9a-hjkmnp-tv-z]{25}")
 NEVER_DELETED = {
     "prod", "plan", "disc", "sub", "inv", "pay", "mov", "wrk", "park", "txr", "tru", "mig", "promo",
-    "batch", "cn", "adj",
+    "batch", "cn", "adj", "price",
 }  # fmt: skip
 """Kinds that the API cannot delete. A revoked key stays readable, as the document says."""
 
@@ -71,6 +71,7 @@ async def _sell(house: House) -> None:
     customer = await _customer(house, f"{word}-viewer")
     method = await shop.card(customer)
     known |= {"prod": product["id"], "plan": plan["id"], "disc": discount["id"]}
+    known["price"] = plan["latest"]["prices"][0]["id"]
     known |= {"cus": customer, "pm": method}
     known["mov"] = (await shop.move_to("2026-02-01"))["id"]
     await _promote(house, customer)

@@ -111,6 +111,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("put", "/v1/subscriptions/{subscription_id}/quantities"): {
         "price_id": "{price}", "quantity": "1",
     },
+    ("post", "/v1/subscriptions/{subscription_id}/charges"): {"price_id": "{price}"},
     ("put", "/v1/customers/{customer_id}/prices/{price_id}"): {
         "model": "flat", "amount_minor": 999,
     },

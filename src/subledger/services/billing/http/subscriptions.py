@@ -20,6 +20,7 @@ from subledger.services.billing.http import (
     changes,
     customers,
     endings,
+    one_off,
     outcomes,
     pauses,
     reactivations,
@@ -58,6 +59,7 @@ def router(database: Database, checkouts: Checkouts, memory: TermsMemory, keys: 
     actions = changes.Actions(database, keys, load)
     changes.add(routes, actions, memory)
     anchors.add(routes, actions, memory)
+    one_off.add(routes, actions, memory)
     endings.add(routes, actions, memory)
     pauses.add(routes, actions, memory)
     reactivations.add(routes, checkouts, actions, memory)

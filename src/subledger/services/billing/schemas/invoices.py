@@ -114,8 +114,8 @@ class Invoice(Strict):
     subscription_ids: list[SubscriptionId]
     status: InvoiceStatus
     reason: str = Field(
-        description="subscription_create, renewal, subscription_change, subscription_pause,"
-        " subscription_resume, subscription_reactivate or subscription_end"
+        description="subscription_create, renewal, subscription_change, one_off_charge,"
+        " subscription_pause, subscription_resume, subscription_reactivate or subscription_end"
     )
     currency: str
     subtotal_minor: int

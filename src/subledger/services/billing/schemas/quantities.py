@@ -152,3 +152,16 @@ class AgreedPrices(Strict):
                 for price_id, from_at, model in found
             ]
         )
+
+
+class OneOffCharge(Strict):
+    """A price of the catalogue with timing ``once``, billed now."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"price_id": "price_01h455vb4pex5vsknk084sn02q", "quantity": "1"}]
+        }
+    )
+
+    price_id: PriceId
+    quantity: ExactDecimal = Decimal(1)

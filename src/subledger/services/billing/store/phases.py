@@ -42,6 +42,7 @@ _LINES = sql(
     JOIN billing.invoices i ON i.tenant_id = l.tenant_id AND i.id = l.invoice_id
     WHERE l.tenant_id = :tenant AND l.subscription_id = :subscription
       AND l.service_start_at >= :from_at AND l.charged_from_at >= :from_at AND i.status <> 'void'
+      AND l.kind <> 'one_off'
     ORDER BY l.invoice_id, l.n LIMIT :most
     """
 )

@@ -22,6 +22,7 @@ from subledger.services.billing.usecases.conditions import Parties
 from subledger.services.billing.usecases.issue import Issue
 
 Reason = Literal[
+    "one_off_charge",
     "subscription_create", "subscription_start", "renewal", "subscription_change",
     "subscription_end", "subscription_pause", "subscription_resume", "subscription_reactivate",
 ]  # fmt: skip

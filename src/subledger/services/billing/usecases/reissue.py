@@ -62,6 +62,10 @@ async def reissue(
     rows = await subscriptions.lock_subscriptions(tx, ((tenant_id, each) for each in subscribed))
     invoice = (await invoices.lock_invoices(tx, [key]))[key]
     await check_voidable(tx, invoice)
+    if invoice.reason == "one_off_charge":
+        raise Problem(
+            problems.INVOICE_NOT_REISSUABLE, detail="It is for no period: charge again instead."
+        )
     row = _only(rows)
     at = await subscriptions.moments(tx, accounts, accounts)
     version = (tenant_id, row.plan_version_id)

@@ -110,7 +110,7 @@ def _in_force(invoice: Row[Any]) -> bool:
     """Whether what the invoice is for did not wait for its payment: a change, and what is billed
     on terms or as a draft."""
     return bool(
-        invoice.reason == "subscription_change"
+        invoice.reason in {"subscription_change", "one_off_charge"}
         or invoice.drafted_at is not None
         or invoice.due_at > invoice.finalized_at
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from subledger.platform.schema import run, tenant_table
 
-revision = "billing_0010"
-down_revision = "billing_0007"
+revision = "billing_0006"
+down_revision = "billing_0005"
 branch_labels = None
 depends_on = None
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from subledger.platform.schema import grant_columns, reader_policy, run, tenant_table
 
-revision = "billing_0005"
-down_revision = "billing_0009"
+revision = "billing_0008"
+down_revision = "billing_0007"
 branch_labels = None
 depends_on = None
 

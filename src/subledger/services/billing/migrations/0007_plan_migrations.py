@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from subledger.platform.schema import grant_columns, reader_policy, run, tenant_table
 
-revision = "billing_0009"
-down_revision = "billing_0010"
+revision = "billing_0007"
+down_revision = "billing_0006"
 branch_labels = None
 depends_on = None
 

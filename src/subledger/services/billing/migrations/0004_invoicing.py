@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from subledger.platform.schema import run, tenant_table
 
-revision = "billing_0012"
+revision = "billing_0004"
 down_revision = "billing_0003"
 branch_labels = None
 depends_on = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from subledger.platform.schema import run, tenant_table
 
-revision = "billing_0004"
-down_revision = "billing_0011"
+revision = "billing_0010"
+down_revision = "billing_0009"
 branch_labels = None
 depends_on = None
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from subledger.platform.schema import run, tenant_table
 
-revision = "billing_0007"
-down_revision = "billing_0012"
+revision = "billing_0005"
+down_revision = "billing_0004"
 branch_labels = None
 depends_on = None
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from subledger.platform.schema import run, tenant_table
 
-revision = "billing_0013"
-down_revision = "billing_0008"
+revision = "billing_0012"
+down_revision = "billing_0011"
 branch_labels = None
 depends_on = None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from subledger.platform.schema import run, tenant_table
 
-revision = "billing_0011"
-down_revision = "billing_0005"
+revision = "billing_0009"
+down_revision = "billing_0008"
 branch_labels = None
 depends_on = None
 

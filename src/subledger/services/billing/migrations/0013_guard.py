@@ -7,8 +7,8 @@ from alembic import op
 
 from subledger.platform.schema import grant_columns, reader_policy, run, tenant_table
 
-revision = "billing_0006"
-down_revision = "billing_0013"
+revision = "billing_0013"
+down_revision = "billing_0012"
 branch_labels = None
 depends_on = None
 

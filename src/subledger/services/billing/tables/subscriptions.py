@@ -1,0 +1,195 @@
+"""Subscriptions over time, and what moves many of them."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer, Numeric, Table, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+
+from subledger.services.billing.tables.base import metadata, when
+
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("payer_id", Uuid, nullable=False),
+    Column("beneficiary_id", Uuid, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("plan_version_id", Uuid, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("quantity", Numeric(38, 12), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("anchor_at", when, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("started_at", when, nullable=False),
+    Column("current_period_start_at", when, nullable=False),
+    Column("current_period_end_at", when, nullable=False),
+    Column("billed_through_at", when, nullable=False),
+    Column("period_number", Integer, nullable=False),
+    Column("last_run_number", BigInteger, nullable=False),
+    Column("cancel_at", when),
+    Column("ended_at", when),
+    Column("end_reason", Text),
+    Column("collection", Text, nullable=False),
+    Column("payment_method_id", Uuid),
+    Column("return_url", Text),
+    Column("parked_reason", Text),
+    Column("proration", Text, nullable=False),
+    Column("dirty_from_period", Integer),
+    Column("created_at", when, nullable=False),
+    Column("anchor_day", Integer),
+    Column("anchor_wall", DateTime(timezone=False)),
+    Column("billing_anchor", JSONB, nullable=False),
+    Column("first_period", Text, nullable=False),
+    Column("trial_end_at", when),
+    Column("trial_end_behavior", Text, nullable=False),
+    Column("cycle_started_at", when, nullable=False),
+    Column("charged_until_at", when),
+    Column("cancel_credit", Boolean, nullable=False),
+    Column("cancel_reason", Text),
+    Column("cancel_comment", Text),
+    Column("is_extended", Boolean, nullable=False),
+)
+
+subscription_phases = Table(
+    "subscription_phases",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("subscription_id", Uuid, primary_key=True),
+    Column("from_at", when, primary_key=True),
+    Column("plan_version_id", Uuid, nullable=False),
+    Column("quantity", Numeric(38, 12), nullable=False),
+    Column("recorded_at", when, nullable=False),
+    Column("is_paused", Boolean, nullable=False),
+)
+
+scheduled_changes = Table(
+    "scheduled_changes",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("subscription_id", Uuid, primary_key=True),
+    Column("effective_at", when, nullable=False),
+    Column("plan_id", Uuid),
+    Column("quantity", Numeric(38, 12)),
+    Column("settle", Text, nullable=False),
+    Column("recorded_at", when, nullable=False),
+    Column("billing_anchor", JSONB),
+    Column("plan_version_id", Uuid),
+)
+
+subscription_changes = Table(
+    "subscription_changes",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("subscription_id", Uuid, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("effective_at", when, nullable=False),
+    Column("data", JSONB, nullable=False),
+    Column("recorded_at", when, nullable=False),
+)
+
+subscription_discounts = Table(
+    "subscription_discounts",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("subscription_id", Uuid, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("discount_id", Uuid, nullable=False),
+    Column("used_periods", Integer, nullable=False),
+    Column("taken_minor", BigInteger, nullable=False),
+    Column("first_at", when),
+    Column("from_at", when),
+    Column("until_at", when),
+    Column("source", Text, nullable=False),
+    Column("promotion_id", Uuid),
+)
+
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("subscription_id", Uuid, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("credit", Text, nullable=False),
+    Column("from_at", when, nullable=False),
+    Column("resume_at", when),
+    Column("resumed_at", when),
+    Column("anchor_at", when),
+    Column("period_number", Integer),
+    Column("period_end_at", when),
+    Column("extended_to_at", when),
+    Column("recorded_at", when, nullable=False),
+)
+
+used_quantities = Table(
+    "used_quantities",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("subscription_id", Uuid, primary_key=True),
+    Column("price_id", Uuid, primary_key=True),
+    Column("period_start_at", when, primary_key=True),
+    Column("used", JSONB, nullable=False),
+    Column("recorded_at", when, nullable=False),
+)
+
+plan_migrations = Table(
+    "plan_migrations",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("plan_id", Uuid, nullable=False),
+    Column("from_version_id", Uuid),
+    Column("up_to_version", Integer, nullable=False),
+    Column("to_plan_id", Uuid, nullable=False),
+    Column("to_version_id", Uuid, nullable=False),
+    Column("effective", Text, nullable=False),
+    Column("settle", Text, nullable=False),
+    Column("note", Text),
+    Column("status", Text, nullable=False),
+    Column("subscriptions_found", BigInteger, nullable=False),
+    Column("last_listed_id", Uuid, nullable=False),
+    Column("is_listed", Boolean, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+    Column("scheduled", BigInteger, nullable=False),
+    Column("skipped", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("cause", Uuid),
+    Column("created_at", when, nullable=False),
+    Column("ended_at", when),
+    Column("worked_at", when, nullable=False),
+)
+
+plan_migration_results = Table(
+    "plan_migration_results",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("migration_id", Uuid, primary_key=True),
+    Column("subscription_id", Uuid, primary_key=True),
+    Column("outcome", Text, nullable=False),
+    Column("reason", Text),
+    Column("detail", Text),
+    Column("from_version_id", Uuid, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("effective_at", when),
+    Column("before_minor", BigInteger),
+    Column("after_minor", BigInteger),
+    Column("immediate_minor", BigInteger),
+    Column("recorded_at", when),
+)
+
+plan_migration_totals = Table(
+    "plan_migration_totals",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("migration_id", Uuid, primary_key=True),
+    Column("currency", Text, primary_key=True),
+    Column("from_version_id", Uuid, primary_key=True),
+    Column("up", BigInteger, nullable=False),
+    Column("down", BigInteger, nullable=False),
+    Column("same", BigInteger, nullable=False),
+    Column("before_minor", Numeric(38), nullable=False),
+    Column("after_minor", Numeric(38), nullable=False),
+    Column("immediate_minor", Numeric(38), nullable=False),
+)
