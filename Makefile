@@ -36,7 +36,7 @@ check: setup-dev ## ruff, mypy, import contracts, purity of the core
 	$(BIN)/python tools/purity.py
 
 test: setup-dev ## the tests, at most 8 minutes
-	$(BIN)/python -m pytest -m "not long" -n 2 $(ARGS)
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist worksteal $(ARGS)
 
 test-all: setup-dev ## the long lanes, at most 25 minutes
 	$(BIN)/python -m pytest -m long $(ARGS)

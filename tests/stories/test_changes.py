@@ -340,7 +340,8 @@ async def test_a_price_that_cannot_be_is_refused_with_its_place(shop):
         ({"model": "package", "size": "0", "package_amount": "5"}, "size"),
         ({"model": "per_unit", "unit_amount": "1", "minimum_minor": 9, "maximum_minor": 5},
          "minimum_minor"),
-        ({"model": "percentage"}, "model"),
+        ({"model": "by_the_moon"}, "model"),
+        ({"model": "percentage"}, "rate_percent"),
     ):  # fmt: skip
         body = {"code": "t", "name": "T", "product_id": product["id"], "prices": [base | model]}
         refused = await shop.post("/v1/plans", body, expect=422)

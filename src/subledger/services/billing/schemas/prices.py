@@ -6,7 +6,14 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from pydantic.config import JsonDict
 from sqlalchemy import Row
 
@@ -90,6 +97,12 @@ class PriceTier(Strict):
     unit_amount: UnitAmount | None = Field(None, description="0, if null.")
     rate_percent: ExactDecimal | None = Field(None, description="Of `graduated_percentage`.")
     flat_minor: PriceAmountMinor = 0
+
+    @model_serializer(mode="wrap")
+    def _of_its_kind(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A tier tells of units or of percentages."""
+        other = "unit_amount" if self.rate_percent is not None else "rate_percent"
+        return {name: value for name, value in told(self).items() if name != other}
 
 
 class PriceRate(Strict):
