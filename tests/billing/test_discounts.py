@@ -113,7 +113,6 @@ def test_a_line_goes_by_its_ids_and_its_codes_with_their_kind() -> None:
         plan_version_id=four,
         plan_id=two,
         product_id=three,
-        tax_category=None,
         grace_s=0,
         trial_days=0,
         trial_requires_payment_method=False,

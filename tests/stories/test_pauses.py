@@ -317,10 +317,11 @@ async def test_a_key_is_used_once(seats):
     for _ in range(2):
         done = await shop.post(f"{path}/pause", body, expect=200, Idempotency_Key="p")
         assert done["status"] == "paused"
+    assert await shop.new_events(viewer) == PAUSED
     for _ in range(2):
         done = await shop.post(f"{path}/resume", expect=200, Idempotency_Key="r")
         assert done["status"] == "active"
-    assert await shop.new_events(viewer) == [*PAUSED, *RESUMED]
+    assert await shop.new_events(viewer) == RESUMED
     await shop.check()
 
 
