@@ -7,6 +7,8 @@ import pytest
 
 from tests.stories.test_promotions import buyer, code, discount, refused, totals
 
+pytestmark = pytest.mark.long
+
 PERCENT = {"percent": "10", "duration": "forever"}
 FIXED = {"amount_minor": 500, "currency": "EUR", "duration": "once"}
 EUR, USD = {"currency": "EUR", "amount_minor": 300}, {"currency": "USD", "amount_minor": 400}

@@ -8,6 +8,8 @@ from tests.stories.shop import seats_plan
 from tests.stories.test_changes import CHANGED, HALF, RENEWED, change, lines
 from tests.stories.test_pauses import DUE, PAUSED, RESUMED, allowed, pause, preview, resume
 
+pytestmark = pytest.mark.long
+
 
 async def test_what_was_paid_for_is_served_after_the_pause(seats):
     shop, viewer, subscription = seats

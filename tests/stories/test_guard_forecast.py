@@ -17,6 +17,8 @@ from tests.stories.guarding import (
     version,
 )
 
+pytestmark = pytest.mark.long
+
 __all__ = ["two"]
 
 NOTHING = {"count": 0, "total_minor": 0, "average_minor": 0, "largest_minor": 0}

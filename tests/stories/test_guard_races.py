@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from subledger.contracts import events
 from subledger.contracts.events import Recorded
 from subledger.platform import ids
@@ -13,6 +15,8 @@ from subledger.services.billing.terms import TermsMemory
 from subledger.services.billing.usecases import renew
 from tests.stories.guarding import DUE, limit, parks, release, switch, two
 from tests.stories.shop import START
+
+pytestmark = pytest.mark.long
 
 __all__ = ["two"]
 _BATCH = story("tests.guard_batch")

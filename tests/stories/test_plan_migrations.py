@@ -6,6 +6,8 @@ import pytest
 
 from subledger.platform import crashpoints
 
+pytestmark = pytest.mark.long
+
 HALF = "2026-02-14T10:00:00"
 """Fourteen of the twenty-eight days from 31 January, 11:00 in Berlin."""
 RENEWED = [

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.stories.test_cancellations import cancel
 from tests.stories.test_changes import HALF, RENEWED, change, lines
+
+pytestmark = pytest.mark.long
 
 
 async def reactivate(shop, subscription, expect=200, **body):

@@ -26,6 +26,8 @@ from subledger.services.billing.usecases.recognize import (
 from tests.stories.shop import open_shop
 from tests.stories.test_recognition import books, march, subscriber, unpaid_april  # noqa: F401
 
+pytestmark = pytest.mark.long
+
 _NOTE = story("tests.note")
 _LOOK = story("tests.look_at_schedules", reads=True)
 

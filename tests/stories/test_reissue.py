@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.stories.shop import seats_plan
 from tests.stories.test_adjustments import adjust, credit_of
 from tests.stories.test_changes import HALF, change
 from tests.stories.test_credit_notes import owing
+
+pytestmark = pytest.mark.long
 
 
 async def reissue(shop, invoice, expect=201, **headers):
