@@ -34,11 +34,12 @@ class Pump:
                 return
         raise AssertionError(f"still busy after {MOST_ROUNDS} rounds")
 
-    async def during(self, request: Awaitable[T]) -> T:
-        """Run steps while a request is being answered, as the loops of a process would. Most are
-        answered before any loop would have come round."""
+    async def during(self, request: Awaitable[T], *, reads: bool = False) -> T:
+        """Run steps while a request is being answered, as the loops of a process would. One that
+        only ``reads`` is mostly answered before any loop would have come round."""
         task: asyncio.Task[Any] = asyncio.ensure_future(request)
-        await asyncio.wait([task], timeout=0.02)
+        if reads:
+            await asyncio.wait([task], timeout=0.02)
         for _ in range(MOST_ROUNDS):
             if task.done():
                 return task.result()

@@ -41,7 +41,8 @@ class Shop:
 
     async def raw(self, method: str, path: str, **given: Any) -> httpx.Response:
         """Any request, answered while the process's steps run."""
-        return await self.pump.during(self.api.request(method, path, **given))
+        request = self.api.request(method, path, **given)
+        return await self.pump.during(request, reads=method == "GET")
 
     async def post(self, path: str, body: Any = None, *, expect: int = 201, **headers: str) -> Any:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -158,6 +159,7 @@ class Shop:
         return max(page["data"], key=lambda row: (row["number"] is None, row["number"] or ""))
 
     async def status(self, subscription: str) -> str:
+        await self.pump.quiet()
         return str((await self.get(f"/v1/subscriptions/{subscription}"))["status"])
 
     async def access(self, customer: str, resource: str = "film:a") -> Any:
@@ -184,11 +186,14 @@ class Shop:
         )  # fmt: skip
         assert answer.status_code == 200, answer.text
 
-    async def check(self) -> None:
-        """Every service's invariants hold for this tenant, and the books balance."""
+    async def check(self, *, without: frozenset[str] = frozenset()) -> None:
+        """Every service's invariants hold for this tenant, and the books balance; ``without`` those
+        that a story breaks by speaking to a seam of its own."""
         await self.pump.quiet()
         for service in self.assembly.services:
             for each in service.invariants:
+                if each.name in without:
+                    continue
                 rows = await _violations(service.database, self.tenant_id, each.query)
                 assert not rows, f"{service.name}: {each.name}: {rows}"
         balance = await self.get("/v1/ledger/trial-balance")

@@ -28,6 +28,9 @@ from tests.stories.test_recognition import books, march, subscriber, unpaid_apri
 
 pytestmark = pytest.mark.long
 
+SEAM = frozenset({"what credit notes gave back of a line is not recognized"})
+"""These stories credit through recognition's own seam, without a note."""
+
 _NOTE = story("tests.note")
 _LOOK = story("tests.look_at_schedules", reads=True)
 
@@ -84,10 +87,10 @@ async def test_a_credit_while_the_service_goes_on_takes_from_both(march):  # noq
     assert await books(shop) == (1680, 800)
     await shop.move_to("2026-03-12")
     assert await books(shop) == (1600, 880), "2480 over 31 days"
-    await shop.check()
+    await shop.check(without=SEAM)
     await shop.move_to("2026-04-01")
     assert await books(shop) == (0, 2480)
-    await shop.check()
+    await shop.check(without=SEAM)
 
 
 async def test_a_credit_that_ends_the_service_takes_what_is_undelivered(march):  # noqa: F811
@@ -98,7 +101,7 @@ async def test_a_credit_that_ends_the_service_takes_what_is_undelivered(march): 
     assert await books(shop) == (0, 1000)
     await shop.move_to("2026-03-31")
     assert await books(shop) == (0, 1000)
-    await shop.check()
+    await shop.check(without=SEAM)
 
 
 async def test_what_is_kept_of_a_service_that_ends_is_earned_at_once(march):  # noqa: F811
@@ -109,7 +112,7 @@ async def test_what_is_kept_of_a_service_that_ends_is_earned_at_once(march):  # 
     assert await books(shop) == (0, 2000)
     await shop.move_to("2026-03-31")
     assert await books(shop) == (0, 2000)
-    await shop.check()
+    await shop.check(without=SEAM)
 
 
 async def test_a_service_that_ends_on_its_first_day(march):  # noqa: F811
@@ -117,20 +120,20 @@ async def test_a_service_that_ends_on_its_first_day(march):  # noqa: F811
     ends_at = datetime(2026, 3, 1, 10, tzinfo=UTC)
     assert (await note(shop, viewer, 2000, ends_at=ends_at))[0] == [(2000, 0)]
     assert await books(shop) == (1100, 0)
-    await shop.check()
+    await shop.check(without=SEAM)
     await shop.move_to("2026-03-02")
     assert await books(shop) == (0, 1100)
     assert (await note(shop, viewer, 1100, ends_at=ends_at))[0] == [(0, 1100)]
     await shop.move_to("2026-03-20")
     assert await books(shop) == (0, 0)
-    await shop.check()
+    await shop.check(without=SEAM)
 
 
 async def test_many_credits_of_one_line_take_what_stands(march):  # noqa: F811
     shop, viewer, _ = march
     await shop.move_to("2026-03-11T10:00:00")
     assert (await note(shop, viewer, 310, 310))[0] == [(210, 100), (210, 100)]
-    await shop.check()
+    await shop.check(without=SEAM)
     await shop.move_to("2026-03-20")
     assert (await note(shop, viewer, 100, 2380))[0] == [(39, 61), (921, 1459)]
     assert await books(shop) == (0, 0)
@@ -138,7 +141,7 @@ async def test_many_credits_of_one_line_take_what_stands(march):  # noqa: F811
         await note(shop, viewer, 1)
     await shop.move_to("2026-03-31")
     assert await books(shop) == (0, 0)
-    await shop.check()
+    await shop.check(without=SEAM)
 
 
 async def test_a_credit_that_is_taken_back_leaves_the_line_as_it_was(march):  # noqa: F811
@@ -148,12 +151,12 @@ async def test_a_credit_that_is_taken_back_leaves_the_line_as_it_was(march):  # 
     assert await books(shop) == (0, 1100)
     await shop.move_to("2026-03-16T12:00:00")
     await restore(shop, viewer, given, datetime(2026, 4, 1, 10, tzinfo=UTC))
-    await shop.check()
+    await shop.check(without=SEAM)
     await shop.move_to("2026-03-17")
     assert await books(shop) == (1500, 1600)
     await shop.move_to("2026-04-01")
     assert await books(shop) == (0, 3100)
-    await shop.check()
+    await shop.check(without=SEAM)
 
 
 # --- releases that come late --------------------------------------------------------------------
@@ -208,7 +211,7 @@ async def test_a_void_and_a_credit_before_the_releases_leave_each_month_the_same
         each.pump.steps = kept
         assert await books(each) == (0, 3000)
         assert await months(each) == [3100, 3100, -3100 - 100]
-        await each.check()
+        await each.check(without=SEAM)
     await prompt.api.aclose()
 
 
