@@ -87,9 +87,9 @@ def credit_note(row: Row[Any] | Mapping[str, Any], **changed: Any) -> dict[str, 
     }
 
 
-def number_text(series: str, number: int | None) -> str | None:
+def number_text(series: str, number: int) -> str | None:
     """The number printed on the document: series and at least six digits; a draft has none."""
-    return None if number is None else f"{series}-{number:06d}"
+    return None if number == 0 else f"{series}-{number:06d}"
 
 
 def quantity_text(value: Any) -> str:

@@ -27,13 +27,12 @@ ALTER TABLE billing.accounts
 ;;
 ALTER TABLE billing.invoices
     ADD COLUMN drafted_at timestamptz,
-    ALTER COLUMN number DROP NOT NULL,
     ALTER COLUMN finalized_at DROP NOT NULL,
     ALTER COLUMN due_at DROP NOT NULL,
     DROP CONSTRAINT invoices_status_check,
     ADD CONSTRAINT invoices_status_check
         CHECK (status IN ('draft', 'open', 'paid', 'void', 'uncollectible', 'skipped')),
-    ADD CONSTRAINT invoice_numbered CHECK ((status IN ('draft', 'skipped')) = (number IS NULL)),
+    ADD CONSTRAINT invoice_numbered CHECK ((status IN ('draft', 'skipped')) = (number = 0)),
     ADD CONSTRAINT invoice_issued CHECK ((status = 'draft') = (finalized_at IS NULL))
 ;;
 DO $$

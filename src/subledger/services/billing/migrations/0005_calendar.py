@@ -19,7 +19,8 @@ ALTER TABLE billing.plan_versions
 ;;
 ALTER TABLE billing.subscriptions
     ADD COLUMN anchor_day integer CHECK (anchor_day BETWEEN 1 AND 31),
-    ADD COLUMN anchor_wall timestamp,
+    -- A local time, written as if it were UTC.
+    ADD COLUMN anchor_wall timestamptz,
     ADD COLUMN billing_anchor jsonb NOT NULL DEFAULT '{"kind": "anniversary"}',
     ADD COLUMN first_period text NOT NULL DEFAULT 'prorated'
         CHECK (first_period IN ('prorated', 'full', 'free')),

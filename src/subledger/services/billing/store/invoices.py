@@ -57,7 +57,7 @@ _CHANGE_DRAFTS = Update(
 _ISSUE = Update(
     tables.invoices,
     keys=["tenant_id", "id"],
-    sets=["number", "status", "total_minor", "credited_minor", "credit_applied_minor",
+    sets=["series", "number", "status", "total_minor", "credited_minor", "credit_applied_minor",
           "paid_minor", "due_at", "finalized_at", "closed_at"],
 )  # fmt: skip
 _DRAFTS = sql(

@@ -32,7 +32,7 @@ invoices = Table(
     Column("id", Uuid, primary_key=True),
     Column("account_id", Uuid, nullable=False),
     Column("series", Text, nullable=False),
-    Column("number", BigInteger),
+    Column("number", BigInteger, nullable=False),
     Column("status", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("currency", Text, nullable=False),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer, Numeric, Table, Text, Uuid
+from sqlalchemy import BigInteger, Boolean, Column, Integer, Numeric, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 from subledger.services.billing.tables.base import metadata, when
@@ -38,7 +38,7 @@ subscriptions = Table(
     Column("dirty_from_period", Integer),
     Column("created_at", when, nullable=False),
     Column("anchor_day", Integer),
-    Column("anchor_wall", DateTime(timezone=False)),
+    Column("anchor_wall", when),
     Column("billing_anchor", JSONB, nullable=False),
     Column("first_period", Text, nullable=False),
     Column("trial_end_at", when),

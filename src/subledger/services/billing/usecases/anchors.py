@@ -7,7 +7,7 @@ that begins anew, by a change of interval or at a trial's end, is aligned as its
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -24,7 +24,13 @@ NOT_BEGUN = frozenset({"pending", "trialing"})
 
 def anchor_of(row: Mapping[str, Any]) -> Anchor:
     """The anchor of a subscription's present cycle."""
-    return Anchor(row["anchor_at"], row["timezone"], row["anchor_day"], row["anchor_wall"])
+    wall = row["anchor_wall"]
+    return Anchor(
+        row["anchor_at"],
+        row["timezone"],
+        row["anchor_day"],
+        None if wall is None else wall.astimezone(UTC).replace(tzinfo=None),
+    )
 
 
 def billed_from_at(row: Mapping[str, Any]) -> datetime:
@@ -39,7 +45,8 @@ def columns(anchor: Anchor) -> dict[str, Any]:
         "anchor_at": anchor.at,
         "timezone": anchor.timezone,
         "anchor_day": anchor.day,
-        "anchor_wall": anchor.wall,
+        # Kept as if it were UTC: no column is without a zone.
+        "anchor_wall": None if anchor.wall is None else anchor.wall.replace(tzinfo=UTC),
     }
 
 

@@ -19,7 +19,7 @@ from subledger.platform.db import Tx
 from subledger.services.billing.tax_data import TaxedLine, summary
 from subledger.services.billing.terms import PlanTerms
 from subledger.services.billing.usecases.conditions import Parties
-from subledger.services.billing.usecases.issue import Issue
+from subledger.services.billing.usecases.issue import SERIES, Issue
 
 Reason = Literal[
     "one_off_charge",
@@ -27,7 +27,6 @@ Reason = Literal[
     "subscription_end", "subscription_pause", "subscription_resume", "subscription_reactivate",
 ]  # fmt: skip
 Kind = Literal["period", "change", "restart", "resume", "reactivation"]
-SERIES = "INV"
 TZDATA_VERSION = version("tzdata")
 
 _json = msgspec.json.Encoder(decimal_format="string").encode

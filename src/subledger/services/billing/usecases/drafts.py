@@ -32,7 +32,7 @@ from subledger.services.billing.usecases.documents import (
     invoice_row,
     tax_of,
 )
-from subledger.services.billing.usecases.issue import Issue, event, put_due, raw_total
+from subledger.services.billing.usecases.issue import Issue, event, put_due, raw_total, unnumbered
 
 _AccountCurrency = tuple[UUID, UUID, str]
 
@@ -138,8 +138,10 @@ async def put(tx: Tx, bills: Sequence[Bill], policies: Policies) -> list[tuple[S
 
 
 def _begin(tx: Tx, bill: Bill) -> dict[str, Any]:
-    row = invoice_row(tx, bill) | {
-        "number": None,
+    row = invoice_row(tx, bill)
+    row |= {
+        "series": unnumbered(row["id"]),
+        "number": 0,
         "status": "draft",
         "drafted_at": bill.at,
         "due_at": None,

@@ -30,6 +30,9 @@ FIRST = frozenset({"subscription_create", "subscription_reactivate"})
 nobody is dunned for them."""
 
 
+SERIES = "INV"
+
+
 @dataclass(slots=True)
 class Issue:
     """An invoice to be issued at ``at``. ``invoice`` holds the row's columns and is completed.
@@ -99,7 +102,8 @@ def _meet_credit(each: Issue, owed: dict[tuple[UUID, UUID, str], int]) -> None:
         status = "skipped"
     row |= {
         "status": status,
-        "number": None,
+        "series": unnumbered(row["id"]) if status == "skipped" else SERIES,
+        "number": 0,
         "total_minor": met.due_minor + met.credit_used_minor,
         "credited_minor": met.credit_made_minor,
         "credit_applied_minor": met.credit_used_minor,
@@ -108,6 +112,12 @@ def _meet_credit(each: Issue, owed: dict[tuple[UUID, UUID, str], int]) -> None:
         "finalized_at": each.at,
         "closed_at": None if met.due_minor else each.at,
     }
+
+
+def unnumbered(invoice_id: UUID) -> str:
+    """The series of what has no number (its number is 0): one of its own, since a series has each
+    number once."""
+    return f"draft:{invoice_id}"
 
 
 def raw_total(row: Mapping[str, Any]) -> int:
