@@ -11,6 +11,8 @@ from tests.stories.shop import seats_plan
 from tests.stories.test_changes import HALF, RENEWED, change, lines
 from tests.stories.test_pauses import pause, resume
 
+pytestmark = pytest.mark.long
+
 CANCELED = ["subscription.canceled", "entitlement.revoked"]
 DUE = "subscriptions.cancel_required"
 

@@ -6,6 +6,8 @@ import pytest
 
 from tests.stories.shop import open_shop
 
+pytestmark = pytest.mark.long
+
 RENEWED = [
     "subscriptions.renew_required", "invoice.finalized", "payment.succeeded", "invoice.paid",
     "subscription.renewed", "entitlement.granted",
