@@ -85,7 +85,7 @@ async def _sell(house: House) -> None:
          "lines": [{"n": 1, "gross_minor": 100}]},
     )  # fmt: skip
     adjusted = await shop.post(
-        "/v1/adjustments", "/v1/billing-parks",
+        "/v1/adjustments",
         {"customer_id": customer, "direction": "credit", "amount_minor": 100, "currency": "EUR",
          "reason": f"{word} reason"},
     )  # fmt: skip
@@ -198,7 +198,7 @@ async def _remember(house: House) -> None:
         "/v1/plans", "/v1/discounts", "/v1/subscriptions", "/v1/invoices", "/v1/work-items",
         "/v1/payment-methods", "/v1/payments", "/v1/plan-migrations", "/v1/events?limit=100",
         "/v1/tax-rates", "/v1/tax-rules", "/v1/promotion-codes", "/v1/credit-notes",
-        "/v1/adjustments",
+        "/v1/adjustments", "/v1/billing-parks",
     ):  # fmt: skip
         found |= set(_ID.findall((await shop.raw("GET", path)).text))
     found |= {*house.ids.values(), *house.deleted.values(), ids.text("ten", shop.tenant_id)}

@@ -30,7 +30,7 @@ def add(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
             **problems(
                 *("not_found", "subscription_ended", "subscription_not_active"),
                 *("unknown_reference", "price_missing_for_currency", "invalid_request"),
-                "forbidden",
+                *("billing_limit_exceeded", "forbidden"),
             )
         },
     )

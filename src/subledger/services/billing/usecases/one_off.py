@@ -19,6 +19,7 @@ from subledger.platform.http.problems import Problem
 from subledger.services.billing import problems
 from subledger.services.billing.store import quantities
 from subledger.services.billing.terms import PlanTerms, PriceTerms, TermsMemory
+from subledger.services.billing.usecases import guard
 from subledger.services.billing.usecases.conditions import conditions_of
 from subledger.services.billing.usecases.end import lock_one
 from subledger.services.billing.usecases.invoice_now import invoice_now
@@ -40,7 +41,7 @@ async def charge_once(
     """Bill a price with timing ``once`` to a subscription's payer now.
 
     Raises Problem: not_found, subscription_ended, subscription_not_active, unknown_reference,
-    price_missing_for_currency; CoreError for what price or taxes refuse.
+    price_missing_for_currency, billing_limit_exceeded; CoreError for what price or taxes refuse.
     """
     row, at = await lock_one(tx, tenant_id, subscription_id)
     if row.status not in {"active", "past_due"}:
@@ -73,6 +74,10 @@ async def charge_once(
         first_period=0,
         horizon_at=at,
     )
+    await guard.refuse_large(
+        tx, tenant_id=tenant_id, at=at, currency=made.currency, total_minor=made.total_minor,
+        pointer="/price_id",
+    )  # fmt: skip
     await invoice_now(
         tx, row, terms, _at_once(made), (),
         reason="one_off_charge", at=at, cause=cause, look_back_from=row.dirty_from_period,
