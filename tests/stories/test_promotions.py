@@ -650,6 +650,26 @@ async def test_a_purchase_that_ends_before_it_is_billed_gives_its_code_back(shop
     await shop.check()
 
 
+async def test_trials_that_are_to_end_give_their_codes_back_beside_paid_ones_that_end(shop):
+    """One run of cancellations: what was paid for stays redeemed, what was not is given back."""
+    plan, free = await shop.plan(), await shop.plan("free", trial_days=28)
+    viewer = await buyer(shop)
+    paid = await code(shop, await discount(shop, "paid"), "PAID")
+    tried = await code(shop, await discount(shop, "tried"), "TRIED")
+    for which, typed in ((plan, "PAID"), (free, "TRIED")):
+        bought = await shop.subscribe(viewer, which, promotion_codes=[typed])
+        path = f"/v1/subscriptions/{bought['id']}/cancel"
+        await shop.post(path, {"when": "period_end"}, expect=200)
+    await shop.new_events(viewer)
+    await shop.move_to("2026-03-05")
+    told = await shop.new_events(viewer)
+    assert told.count("subscription.canceled") == 2
+    assert told.count("promotion_code.released") == 1
+    assert [await redemptions(shop, each) for each in (paid, tried)] == [1, 0]
+    assert await totals(shop, viewer) == [799]
+    await shop.check()
+
+
 async def test_a_discount_attached_in_a_trial_counts_from_its_first_invoice(shop):
     plan, viewer = await shop.plan(trial_days=14), await buyer(shop)
     bought = await shop.subscribe(viewer, plan)
