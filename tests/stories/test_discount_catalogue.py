@@ -211,7 +211,7 @@ async def test_codes_are_listed_checked_and_taken_out_of_use(shop):
     for terms, problem, pointer in (
         ({"customer_id": "cus_01h455vb4pex5vsknk084sn02q"}, "unknown_reference", "/customer_id"),
         ({"plan_id": "plan_01h455vb4pex5vsknk084sn02q"}, "unknown_reference", "/plan_id"),
-        ({"currency": "JPY"}, "price_missing_for_currency", "/plan_id"),
+        ({"currency": "JPY"}, "currency_mismatch", "/currency"),
         ({"quantity": "0"}, "invalid_request", "/quantity"),
     ):
         await refused(shop, path, asked | terms, problem, pointer)

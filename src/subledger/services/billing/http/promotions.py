@@ -145,7 +145,10 @@ def _add_check(routes: APIRouter, database: Database, memory: TermsMemory) -> No
         description="Whether the code would work for this customer and plan now, and if not, why,"
         " in English and Russian. Nothing is reserved or saved.",
         responses={
-            **problems("unknown_reference", "price_missing_for_currency", "invalid_request"),
+            **problems(
+                *("unknown_reference", "currency_mismatch", "price_missing_for_currency"),
+                "invalid_request",
+            ),
         },
     )
     async def check_promotion_code(body: CodeCheckNew, caller: CallerRead) -> CodeCheck:

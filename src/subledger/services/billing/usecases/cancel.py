@@ -24,7 +24,7 @@ from subledger.platform.http.problems import Problem
 from subledger.services.billing import problems
 from subledger.services.billing.store import pauses, subscriptions
 from subledger.services.billing.terms import PlanTerms, TermsMemory
-from subledger.services.billing.usecases import anew, work_items
+from subledger.services.billing.usecases import anew, redeem, work_items
 from subledger.services.billing.usecases.anchors import NOT_BEGUN
 from subledger.services.billing.usecases.close import bill_the_rest
 from subledger.services.billing.usecases.end import Ending, due_subscriptions, end, lock_one
@@ -247,6 +247,7 @@ async def reach_cancellation(tx: Tx, memory: TermsMemory, given: Sequence[Record
     """The moment has come for subscriptions that were to end then. They end also where their last
     invoice cannot be made: then a work item asks a person to look."""
     found, at = await due_subscriptions(tx, given)
+    await redeem.hold(tx, [row for _, row in found])
     ending = []
     for event, row in found:
         moment = at[row.tenant_id, row.payer_id]

@@ -128,11 +128,8 @@ async def _fresh(tx: Tx, tenant_id: UUID, n: int, *, prefix: str, length: int) -
             refused.detail, reason=refused.reason, pointer="/prefix", fix=refused.fix
         ) from refused
     codes = draw(frozenset())
-    known = await store.find(tx, ((tenant_id, code) for code in codes))
-    if not known:
-        return codes
-    codes = draw(frozenset(code for _, code in known))
-    return codes
+    taken = await store.taken_codes(tx, tenant_id, codes)
+    return draw(taken) if taken else codes
 
 
 async def deactivate(tx: Tx, *, tenant_id: UUID, promotion_id: UUID, cause: UUID | None) -> None:
@@ -165,18 +162,25 @@ async def would_work(
     tx: Tx, memory: TermsMemory, asked: Question
 ) -> tuple[str | None, Row[Any] | None]:
     """The reason against it, or the promotion's row. Nothing is reserved: another purchase may use
-    the code up meanwhile. Raises unknown_reference and price_missing_for_currency."""
+    the code up meanwhile. Raises unknown_reference, currency_mismatch and
+    price_missing_for_currency."""
     tenant = asked.tenant_id
     customers = await accounts.customers(tx, [(tenant, asked.customer_id)])
     if not customers:
         raise _unknown("/customer_id", "customer")
     customer = customers[tenant, asked.customer_id]
+    currency = asked.currency or customer.currency
+    if currency != customer.currency:
+        raise Problem(
+            problems.CURRENCY_MISMATCH,
+            pointer="/currency",
+            detail=f"The customer is billed in {customer.currency}, not {currency}.",
+        )
     plan = (tenant, asked.plan_id)
     version = (await subscriptions.latest_versions(tx, [plan])).get(plan)
     if version is None:
         raise _unknown("/plan_id", "plan")
     terms = (await memory.load(tx, [(tenant, version)]))[tenant, version]
-    currency = asked.currency or customer.currency
     if not terms.prices_in(currency):
         raise Problem(
             problems.PRICE_MISSING,

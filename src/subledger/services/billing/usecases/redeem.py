@@ -156,6 +156,15 @@ async def save(tx: Tx, offers: Sequence[Offer], *, cause: UUID | None) -> None:
     )
 
 
+async def hold(tx: Tx, rows: Iterable[Row[Any]]) -> None:
+    """Lock what the unpaid ones of these subscriptions (locked) would give back. For batches that
+    bill some and end others: promotions are locked before invoices are numbered."""
+    unpaid = [(row.tenant_id, row.id) for row in rows if row.status in _UNPAID]
+    held = await store.redemptions_of(tx, unpaid) if unpaid else []
+    if held:
+        await store.lock_promotions(tx, {(each.tenant_id, each.promotion_id) for each in held})
+
+
 async def release(tx: Tx, ended: Iterable[tuple[Row[Any], datetime, UUID | None]]) -> None:
     """Give back what subscriptions redeemed that end before anything was paid: incomplete, before
     their start day, or in their trial. ``ended``: their rows as they were (locked), when they
