@@ -1,7 +1,4 @@
-"""Invoices with tax: bought, renewed, changed, given back, to the cent.
-
-TO BE ENABLED when the engine taxes its lines: until then this file is on a branch of its own.
-"""
+"""Invoices with tax: bought, renewed, changed, given back, to the cent."""
 
 from __future__ import annotations
 

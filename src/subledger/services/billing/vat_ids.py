@@ -1,4 +1,4 @@
-"""EU VAT ids: their form and check digits, without asking anyone (docs/adr/0007-tax.md)."""
+"""EU VAT ids: their form and check digits, without asking anyone (docs/adr/0008-tax.md)."""
 
 from __future__ import annotations
 
