@@ -173,6 +173,8 @@ def why_not(row: Row[Any], *, effective: Effective, has_scheduled: bool) -> tupl
         return problems.SUBSCRIPTION_ENDED, f"The subscription ended: it is {row.status}."
     if row.status == "incomplete":
         return problems.SUBSCRIPTION_NOT_ACTIVE, "The first payment was not made yet."
+    if row.status == "paused":
+        return problems.SUBSCRIPTION_PAUSED, "A change takes effect while it runs."
     if has_scheduled:
         return "change_scheduled", "The subscription waits for another change."
     ends = row.cancel_at is not None and row.cancel_at <= row.current_period_end_at
