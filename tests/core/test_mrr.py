@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -120,6 +121,16 @@ def test_a_discount_counts_in_the_periods_that_it_still_holds() -> None:
     yearly = Item("care", Flat(5000), ONE, every=12)
     known = subscription(Item("base", Flat(1000), ONE), yearly, discount=half_off(3))
     assert recurring(known, first_period=0) == 12 * 1000 - 3 * 500 + 2500
+
+
+def test_a_ramp_is_taken_from_its_moment_on() -> None:
+    later = datetime(2026, 3, 31, 9, tzinfo=UTC)
+    cheap, dear = Item("base", Flat(1000), ONE), Item("base", Flat(1500), ONE)
+    known = replace(subscription(cheap), phases=(Phase(START, (cheap,)), Phase(later, (dear,))))
+    assert [recurring(known, first_period=n) for n in range(4)] == [1000, 1000, 1500, 1500]
+    yearly = Item("care", Flat(6000), ONE, every=12)
+    both = replace(known, phases=(Phase(START, (cheap, yearly)), Phase(later, (dear, yearly))))
+    assert recurring(both, first_period=0) == 2 * 1000 + 10 * 1500 + 6000
 
 
 def test_what_does_not_recur_is_nothing_and_what_never_meets_is_refused() -> None:

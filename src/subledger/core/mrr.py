@@ -18,7 +18,7 @@ from subledger.core.calendar import Interval, Unit, boundary
 from subledger.core.errors import InvalidInterval
 from subledger.core.invoicing import draft
 from subledger.core.money import round_half_up
-from subledger.core.timeline import MOST_EVERY, Phase, Timeline, Timing
+from subledger.core.timeline import MOST_EVERY, Item, Phase, Timeline, Timing
 
 MONTHS_OF_A_YEAR: Final = 12
 PER_YEAR: Final = {Unit.DAY: 365, Unit.WEEK: 52}
@@ -40,20 +40,21 @@ def turn(everies: Iterable[int]) -> int:
 
 
 def recurring(timeline: Timeline, *, first_period: int) -> int:
-    """What one turn of the last phase's prices costs from a period on, in minor units before tax,
-    after the discounts that hold in it. It is the invoices' own computation of these periods, with
-    nothing used and every price billed at its start; what is billed once does not recur.
+    """What one turn of the prices costs from a period on, in minor units before tax, after the
+    discounts that hold in it. It is the invoices' own computation of these periods, with nothing
+    used and every price billed at its start; what is billed once does not recur.
 
     Raises as ``turn`` and ``draft`` do.
     """
-    items = tuple(
-        replace(each, timing=Timing.ADVANCE)
-        for each in timeline.phases[-1].items
-        if each.timing is not Timing.ONCE
-    )
-    periods = turn(each.every for each in items)
     start_at = boundary(timeline.anchor, timeline.interval, first_period)
-    whole = replace(timeline, phases=(Phase(start_at, items),), ended_at=None, used={})
+    place = max(sum(each.from_at <= start_at for each in timeline.phases) - 1, 0)
+    present, *later = timeline.phases[place:]
+    phases = (
+        Phase(start_at, _recurring(present)),
+        *(Phase(each.from_at, _recurring(each)) for each in later),
+    )
+    periods = turn(item.every for each in phases for item in each.items)
+    whole = replace(timeline, phases=phases, ended_at=None, used={})
     found = draft(
         whole,
         first_period=first_period,
@@ -61,6 +62,14 @@ def recurring(timeline: Timeline, *, first_period: int) -> int:
         most_periods=periods,
     )
     return found.subtotal_minor - found.discount_minor - found.tax_included_minor
+
+
+def _recurring(phase: Phase) -> tuple[Item, ...]:
+    return tuple(
+        replace(each, timing=Timing.ADVANCE)
+        for each in phase.items
+        if each.timing is not Timing.ONCE
+    )
 
 
 def monthly(amount_minor: int, interval: Interval) -> Fraction:

@@ -33,6 +33,7 @@ from subledger.services.billing.store.plan_migrations import Leaving
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
 from subledger.services.billing.usecases import change
+from subledger.services.billing.usecases.conditions import Conditions
 from subledger.services.billing.usecases.plan_routes import (
     Amounts,
     Asked,
@@ -41,6 +42,7 @@ from subledger.services.billing.usecases.plan_routes import (
     Sums,
     Total,
     change_request,
+    conditions_for,
     find_route,
     turn_of,
     why_not,
@@ -213,6 +215,7 @@ class _Batch:
     attached: Mapping[Key, list[Row[Any]]]
     scheduled: Mapping[Key, Row[Any]]
     amounts: Amounts
+    conditions: Conditions
 
     def compare(self, row: Row[Any]) -> Compared:
         tenant = self.migration.tenant_id
@@ -221,6 +224,7 @@ class _Batch:
             self.terms[tenant, row.plan_version_id],
             self.terms[tenant, self.migration.to_version_id],
             self.attached.get((tenant, row.id), ()),
+            self.conditions,
         )
 
 
@@ -295,13 +299,17 @@ async def _load(
     keys = [(tenant, each.subscription_id) for each in pending]
     rows = await subscriptions.lock_subscriptions(tx, keys)
     versions = {migration.to_version_id, *(row.plan_version_id for row in rows)}
+    terms = await memory.load(tx, {(tenant, each) for each in versions})
     batch = _Batch(
         migration=migration,
         at=await subscriptions.moments(tx, accounts, accounts),
-        terms=await memory.load(tx, {(tenant, each) for each in versions}),
+        terms=terms,
         attached=await subscriptions.attached_discounts(tx, keys),
         scheduled=await phases.scheduled(tx, keys),
         amounts=Amounts(),
+        conditions=await conditions_for(
+            tx, memory, rows, terms, terms[tenant, migration.to_version_id]
+        ),
     )
     return batch, rows
 

@@ -22,6 +22,7 @@ from subledger.services.billing.store import plan_migrations as store
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
 from subledger.services.billing.usecases import change
+from subledger.services.billing.usecases.conditions import Conditions
 from subledger.services.billing.usecases.plan_routes import (
     Amounts,
     Asked,
@@ -29,6 +30,7 @@ from subledger.services.billing.usecases.plan_routes import (
     Route,
     Summary,
     Total,
+    conditions_for,
     find_route,
     why_not,
 )
@@ -105,16 +107,19 @@ class _Loaded:
     terms: Mapping[Key, PlanTerms]
     attached: Mapping[Key, list[Row[Any]]]
     scheduled: Mapping[Key, Row[Any]]
+    conditions: Conditions
 
 
 async def _load(tx: Tx, memory: TermsMemory, route: Route, ids: Sequence[UUID]) -> _Loaded:
     keys = [(route.asked.tenant_id, each) for each in ids]
     rows = await subscriptions.subscriptions(tx, keys)
+    terms = await memory.load(tx, {(row.tenant_id, row.plan_version_id) for row in rows})
     return _Loaded(
         rows=rows,
-        terms=await memory.load(tx, {(row.tenant_id, row.plan_version_id) for row in rows}),
+        terms=terms,
         attached=await subscriptions.attached_discounts(tx, keys),
         scheduled=await phases.scheduled(tx, keys),
+        conditions=await conditions_for(tx, memory, rows, terms, route.target),
     )
 
 
@@ -128,7 +133,8 @@ def _compare(
         return reason
     old = loaded.terms[row.tenant_id, row.plan_version_id]
     try:
-        return amounts.compare(row, old, route.target, loaded.attached.get(key, ()))
+        attached = loaded.attached.get(key, ())
+        return amounts.compare(row, old, route.target, attached, loaded.conditions)
     except (Problem, CoreError) as refused:
         return refused.code, refused.detail
 

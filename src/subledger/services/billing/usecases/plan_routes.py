@@ -20,11 +20,12 @@ from subledger.services.billing import problems
 from subledger.services.billing.store import catalogue as plans
 from subledger.services.billing.store import plan_migrations as store
 from subledger.services.billing.store.plan_migrations import Leaving
+from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, PriceTerms, TermsMemory
 from subledger.services.billing.usecases.anchors import columns
 from subledger.services.billing.usecases.catalogue import NewPrice, check_prices
 from subledger.services.billing.usecases.change import ChangeRequest
-from subledger.services.billing.usecases.conditions import NONE
+from subledger.services.billing.usecases.conditions import Conditions, conditions
 from subledger.services.billing.usecases.planned import Settle
 from subledger.services.billing.usecases.timelines import timeline
 
@@ -160,6 +161,7 @@ def _thought_up(tx: Tx, plan: PlanTerms, prices: Sequence[NewPrice]) -> PlanTerm
                 timing=each.timing,
                 metered=each.metered,
                 tax_inclusive=each.tax_inclusive,
+                ramp=each.ramp,
             )
             for each in sorted(prices, key=lambda price: price.code)
         ),
@@ -226,15 +228,19 @@ def turn_of(terms: PlanTerms, currency: str) -> Interval:
 
 
 class Amounts:
-    """What subscriptions pay from their next period on (``core.mrr.recurring``). Those alike are
-    computed once: whole periods cost the same whenever they are. Discounts have a time and a count
-    of their own, so subscriptions with discounts are computed one by one."""
+    """What subscriptions pay from their next period on (``core.mrr.recurring``). Those on plain
+    prices are computed once: whole periods cost the same whenever they are, and whoever pays."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[UUID, str, Decimal], int] = {}
 
     def compare(
-        self, row: Row[Any], old: PlanTerms, new: PlanTerms, attached: Sequence[Row[Any]]
+        self,
+        row: Row[Any],
+        old: PlanTerms,
+        new: PlanTerms,
+        attached: Sequence[Row[Any]],
+        found: Conditions,
     ) -> Compared:
         """Raises Problem (price_missing_for_currency) and CoreError."""
         if not new.prices_in(row.currency):
@@ -242,31 +248,61 @@ class Amounts:
                 problems.PRICE_MISSING, pointer="/to_plan_id",
                 detail=f"The plan has no price in {row.currency}.",
             )  # fmt: skip
-        values = row._asdict() | {"cancel_at": None}
-        then = values
+        values = then = row._asdict()
         if new.interval(row.currency) != old.interval(row.currency):
             # A new cycle begins where the present period ends.
-            hung = columns(Anchor(row.current_period_end_at, row.timezone))
-            then = values | hung | {"period_number": -1}
+            start_at = row.current_period_end_at
+            hung = columns(Anchor(start_at, row.timezone))
+            then = values | hung | {"cycle_started_at": start_at, "period_number": -1}
         return Compared(
             currency=row.currency,
-            before_minor=self._amount(values, old, attached),
+            before_minor=self._amount(values, old, attached, found),
             before=turn_of(old, row.currency),
-            after_minor=self._amount(then, new, attached),
+            after_minor=self._amount(then, new, attached, found),
             after=turn_of(new, row.currency),
         )
 
     def _amount(
-        self, values: Mapping[str, Any], terms: PlanTerms, attached: Sequence[Row[Any]]
+        self,
+        values: Mapping[str, Any],
+        terms: PlanTerms,
+        attached: Sequence[Row[Any]],
+        found: Conditions,
     ) -> int:
+        prices = terms.prices_in(values["currency"])
+        # Discounts, ramps, agreed prices and taxes have a time, a count or a payer of their own.
+        is_plain = not attached and not any(
+            each.ramp or each.tax_inclusive or found.agreed_with(values, each.price_id)
+            for each in prices
+        )
         key = (terms.plan_version_id, values["currency"], values["quantity"])
-        if not attached and key in self._known:
+        if is_plain and key in self._known:
             return self._known[key]
-        known = timeline(values, terms, attached, NONE, sets_up=False)
+        known = timeline(values, terms, attached, found, sets_up=False)
         amount = mrr.recurring(known, first_period=values["period_number"] + 1)
-        if not attached:
+        if is_plain:
             self._known[key] = amount
         return amount
+
+
+async def conditions_for(
+    tx: Tx,
+    memory: TermsMemory,
+    rows: Iterable[Row[Any]],
+    terms: Mapping[Key, PlanTerms],
+    target: PlanTerms,
+) -> Conditions:
+    """The conditions of subscriptions, as of their next invoice, on what they pay and on where
+    they go."""
+    given = [
+        (
+            row._asdict(),
+            (terms[row.tenant_id, row.plan_version_id], target),
+            row.current_period_end_at,
+        )
+        for row in rows
+    ]
+    return await conditions(tx, memory, given)
 
 
 @dataclass(slots=True)
