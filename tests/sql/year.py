@@ -55,9 +55,9 @@ async def live(shop: Shop, word: str, *, month: int) -> None:
     await _overpay(shop, good[0])
     await _revenue(shop, good[0])
     await _look(shop, good)
-    await _tax(shop, word, good[0])
     await _migrate(shop, word)
     await _guard(shop, word)
+    await _tax(shop, word, good[0])
     await shop.pump.quiet()
 
 

@@ -39,10 +39,11 @@ async def furnish(assembly: Assembly, word: str) -> House:
     house = House(shop, word)
     await _sell(house)
     await _overpay(house)
-    await _tax(house)
     await _migrate(house)
     await shop.pump.quiet()
     await _park(house)
+    await _tax(house)
+    await shop.pump.quiet()
     await _delete(house)
     house.texts = {
         "code": f"{word}-plan", "external_id": f"{word}-viewer", "customer": f"{word}-viewer",

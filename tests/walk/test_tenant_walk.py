@@ -441,6 +441,8 @@ async def test_our_own_objects_are_found(
                 "/v1/customers/{customer_id}/invoice-terms",
                 "/v1/revenue-policy", "/v1/revenue",
                 "/v1/discount-settings", "/v1/billing-limits", "/v1/kill-switches",
+                "/v1/subscriptions/{subscription_id}/quantities",
+                "/v1/customers/{customer_id}/prices",
             }, operation.name  # fmt: skip
 
 
@@ -546,5 +548,6 @@ async def test_a_key_that_may_read_writes_nothing(
         answer = await _send(_plain(operation, ours), ours, authorization=f"Bearer {reader['key']}")
         asks = "preview" in operation.path or operation.path.endswith("/check")
         reads = operation.method == "get" or asks
-        expected = 200 if reads else 403
-        assert answer.status_code == expected, f"{operation.name}: {answer.text}"
+        # A preview of what is not possible now says so.
+        expected = {200, 409} if asks else {200} if reads else {403}
+        assert answer.status_code in expected, f"{operation.name}: {answer.text}"

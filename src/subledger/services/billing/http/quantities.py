@@ -126,7 +126,7 @@ def _add_agreed(routes: APIRouter, database: Database, keys: Keys) -> None:
         summary="Agree on a price",
         description="In place of a price of the catalogue: at once in what the customer buys from"
         " now on, in running subscriptions from their next period on.",
-        responses={**problems("not_found", "unknown_reference", "invalid_request", "forbidden")},
+        responses={**problems("not_found", "invalid_request", "forbidden")},
     )
     async def put_agreed_price(
         customer_id: CustomerId,

@@ -86,9 +86,7 @@ async def agree(
     if account not in locked or locked[account].deleted_at is not None:
         raise Problem("not_found", detail="There is no such customer.")
     if (tenant_id, price_id) not in await quantities.prices(tx, [(tenant_id, price_id)]):
-        raise Problem(
-            problems.UNKNOWN_REFERENCE, pointer="/price_id", detail="There is no such price."
-        )
+        raise Problem("not_found", detail="There is no such price.")
     found = await quantities.agreed(tx, [account])
     if sum(map(len, found.values())) >= MOST_AGREED:
         raise Problem("conflict", detail=f"At most {MOST_AGREED} prices are agreed with one.")
