@@ -25,14 +25,14 @@ from tests.sql.year import break_things, live, open_and_close
 from tests.stories.shop import Shop, open_shop
 
 WHOLE = {
-    "SELECT w.n, t.currency, sum(t.amount_minor)::bigint AS amount_minor FROM unnest(": "a report of"
-    " revenue by month sums the tenant's revenue, at most 60 months of it",
+    "SELECT w.n, t.currency, sum(t.amount_minor)::bigint AS amount_minor FROM unnest(": "a report"
+    " of revenue by month sums the tenant's revenue, at most 60 months of it",
     "SELECT currency, sum(amount_minor)::bigint AS captured_minor": "the sandbox provider sums a"
     " tenant's whole journal, for tests and the demo",
 }
 """The beginning of a statement → why it reads all rows of a tenant, so that no index helps."""
 UNREACHED = {
-    r"SELECT p\.code FROM billing\.promotions p": "codes of a batch that are taken already: by their"
+    r"SELECT p\.code FROM billing\.promotions p": "codes of a batch that are taken: by their"
     " unique index (tests/stories/test_promotions.py)",
     r"SELECT p\.tenant_id, p\.version, p\.mode, .* WITH ORDINALITY|SELECT p\.tenant_id, p\.version,"
     r" p\.mode, p\.timezone, p\.through_unit, p\.through_at, p\.next_at FROM \(SELECT": "the policy"
@@ -57,6 +57,11 @@ UNREACHED = {
     " that decides later; the sandbox's own",
 }
 """A statement, as a pattern of its beginning → why the stories here do not reach it."""
+SOMETIMES = {
+    r"SELECT e\.subject, e\.type, count\(\*\) AS times": "an endless moment of a clock move, which"
+    " a slow machine comes to; its twin that counts all events is reached",
+}
+"""Reached or not, as the machine's speed has it."""
 
 
 _REGISTERED = """
@@ -126,7 +131,11 @@ async def test_no_statement_filters_away_more_than_a_thousand_rows(
         if not short.startswith(tuple(WHOLE))
     ]
     unreached = [" ".join(each.split()) for each in registered() if each not in plans.seen]
-    new = [each for each in unreached if not any(re.match(known, each) for known in UNREACHED)]
+    new = [
+        each
+        for each in unreached
+        if not any(re.match(known, each) for known in (*UNREACHED, *SOMETIMES))
+    ]
     gone = [known for known in UNREACHED if not any(re.match(known, e) for e in unreached)]
     found = [*wasteful, *(f"not reached: {each}" for each in new), *(f"gone: {e}" for e in gone)]
     assert not found, "\n".join(found)

@@ -168,6 +168,7 @@ class Shop:
 
     async def captured(self) -> dict[str, int]:
         """What the provider's own journal says was captured; never twice for an attempt."""
+        await self.pump.quiet()
         key, _ = self.assembly.sandbox.credentials(self.tenant_id)
         answer = await self.raw(
             "GET", "/sandbox/v1/journal/summary", headers={"authorization": f"Bearer {key}"}

@@ -440,7 +440,8 @@ async def test_our_own_objects_are_found(
                 "/v1/access/{customer}/{resource}", "/v1/invoice-settings",
                 "/v1/customers/{customer_id}/invoice-terms",
                 "/v1/revenue-policy", "/v1/revenue",
-                "/v1/discount-settings", "/v1/billing-limits", "/v1/kill-switches",
+                "/v1/discount-settings", "/v1/billing-forecast", "/v1/billing-limits",
+                "/v1/kill-switches",
                 "/v1/subscriptions/{subscription_id}/quantities",
                 "/v1/customers/{customer_id}/prices",
             }, operation.name  # fmt: skip

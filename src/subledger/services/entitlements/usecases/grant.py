@@ -22,7 +22,7 @@ from subledger.services.entitlements.store import Grant, Key
 async def grant(tx: Tx, events: Sequence[Recorded]) -> None:
     """A trial, activated, renewed, past due, resumed or reactivated: access until the period's, or
     the grace's, end. One whose first payment is not made yet gives none."""
-    events = [event for event in events if event.data["status"] != "incomplete"]
+    events = [event for event in events if event.data.get("status") != "incomplete"]
     clocks = await tx.clocks({event.tenant_id for event in events})
     granted = [_grant(event, at=_now(event, clocks[event.tenant_id])) for event in events]
     await store.save_grants(tx, granted)
@@ -44,7 +44,7 @@ async def change(tx: Tx, events: Sequence[Recorded]) -> None:
         if old is None or old.state == "revoked":
             continue
         new = _grant(event, at=_now(event, clocks[event.tenant_id]))
-        if old.state == "grace" and event.data["status"] == "past_due":
+        if old.state == "grace" and event.data.get("status") == "past_due":
             new = replace(new, state="grace", valid_until_at=old.valid_until_at)
         if replace(new, changed_at=old.changed_at) == old:
             continue
@@ -81,7 +81,7 @@ def _now(event: Recorded, clock: datetime) -> datetime:
 
 def _grant(event: Recorded, *, at: datetime) -> Grant:
     data = event.data
-    is_grace = data["status"] == "past_due" and "grace_until_at" in data
+    is_grace = data.get("status") == "past_due" and "grace_until_at" in data
     until = data["grace_until_at"] if is_grace else data["current_period_end_at"]
     return Grant(
         tenant_id=event.tenant_id,
