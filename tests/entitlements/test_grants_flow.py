@@ -96,7 +96,7 @@ class Cinema:
             beneficiary_id=ids.text("cus", beneficiary or payer),
             product_id=ids.text("prod", product),
             current_period_end_at=until.isoformat(),
-            **{"status": "active"} | data,
+            **{"status": "past_due" if what == "past_due" else "active"} | data,
         )
 
     async def settle(self) -> None:
