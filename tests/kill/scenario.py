@@ -176,12 +176,15 @@ async def _migrated_wrong(client: Client) -> list[str]:
 
 
 async def _with_credit(client: Client, customer: str) -> None:
-    """A part of the first invoice goes back, and a part of that is taken back."""
+    """A part of the last invoice goes back, and a part of that is taken back. (The first one's
+    was credited whole when the plan changed.)"""
     page = await client.get("/v1/invoices", customer_id=customer, limit=50)
-    first = min((row for row in page["data"] if row["number"]), key=lambda row: row["number"])
+    last = max((row for row in page["data"] if row["number"]), key=lambda row: row["number"])
+    lines = (await client.get(f"/v1/invoices/{last['id']}"))["lines"]
+    n, _ = max(enumerate(lines, 1), key=lambda each: each[1]["gross_minor"])
     await client.post(
         "note", "/v1/credit-notes",
-        {"invoice_id": first["id"], "reason": "goodwill", "lines": [{"n": 1, "gross_minor": 99}]},
+        {"invoice_id": last["id"], "reason": "goodwill", "lines": [{"n": n, "gross_minor": 99}]},
     )  # fmt: skip
     await client.post(
         "adjustment", "/v1/adjustments",
