@@ -2,7 +2,7 @@
 
 What a line has recognized is no column: a policy says through which unit (local day or
 microsecond) all its counted lines are released, and the arithmetic of ``core.recognition`` is
-repeated here over whole units (docs/adr/0008). No unit is ever computed in SQL: there is one
+repeated here over whole units (docs/adr/0007). No unit is ever computed in SQL: there is one
 calendar, in the core.
 """
 
