@@ -32,8 +32,6 @@ WHOLE = {
 }
 """The beginning of a statement → why it reads all rows of a tenant, so that no index helps."""
 UNREACHED = {
-    r"SELECT p\.code FROM billing\.promotions p": "codes of a batch that are taken: by their"
-    " unique index (tests/stories/test_promotions.py)",
     r"SELECT p\.tenant_id, p\.version, p\.mode, .* WITH ORDINALITY|SELECT p\.tenant_id, p\.version,"
     r" p\.mode, p\.timezone, p\.through_unit, p\.through_at, p\.next_at FROM \(SELECT": "the policy"
     " of a line that is credited or reversed: by primary key",
