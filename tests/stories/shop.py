@@ -87,7 +87,7 @@ class Shop:
             {"external_id": name, "name": name.title(), "email": f"{name}@example.com",
              "currency": currency, "timezone": timezone},
         )  # fmt: skip
-        await self.pump.quiet()
+        await self.pump.woken()
         return str(made["id"])
 
     async def card(self, customer: str, kind: str = "visa_ok") -> str:
@@ -95,14 +95,14 @@ class Shop:
             "/v1/payment-methods",
             {"customer_id": customer, "test_kind": kind, "make_default": True},
         )
-        await self.pump.quiet()
+        await self.pump.woken()
         return str(made["id"])
 
     async def subscribe(self, customer: str, plan: str, **more: Any) -> Any:
         bought = await self.post(
             "/v1/subscriptions", {"customer_id": customer, "plan_id": plan, **more}
         )
-        await self.pump.quiet()
+        await self.pump.woken()
         return bought
 
     async def refused(self, customer: str, plan: str) -> Any:
@@ -110,7 +110,7 @@ class Shop:
         answer = await self.post(
             "/v1/subscriptions", {"customer_id": customer, "plan_id": plan}, expect=402
         )
-        await self.pump.quiet()
+        await self.pump.woken()
         return answer
 
     async def move_to(self, moment: str) -> Any:
@@ -118,7 +118,7 @@ class Shop:
         at = moment if "T" in moment else f"{moment}T00:00:00"
         move = await self.post("/v1/clock-moves", {"to_at": f"{at}Z"}, expect=202)
         for _ in range(500):
-            await self.pump.quiet()
+            await self.pump.woken()
             move = await self.get(f"/v1/clock-moves/{move['id']}")
             if move["status"] != "moving":
                 break
@@ -135,7 +135,7 @@ class Shop:
 
     async def new_events(self, customer: str) -> list[str]:
         """The types of the account's events since the last look, in order."""
-        await self.pump.quiet()
+        await self.pump.woken()
         found: list[str] = []
         cursor: dict[str, str] = {}
         while True:
@@ -159,16 +159,16 @@ class Shop:
         return max(page["data"], key=lambda row: (row["number"] is None, row["number"] or ""))
 
     async def status(self, subscription: str) -> str:
-        await self.pump.quiet()
+        await self.pump.woken()
         return str((await self.get(f"/v1/subscriptions/{subscription}"))["status"])
 
     async def access(self, customer: str, resource: str = "film:a") -> Any:
-        await self.pump.quiet()
+        await self.pump.woken()
         return await self.get(f"/v1/access/{customer}/{resource}")
 
     async def captured(self) -> dict[str, int]:
         """What the provider's own journal says was captured; never twice for an attempt."""
-        await self.pump.quiet()
+        await self.pump.woken()
         key, _ = self.assembly.sandbox.credentials(self.tenant_id)
         answer = await self.raw(
             "GET", "/sandbox/v1/journal/summary", headers={"authorization": f"Bearer {key}"}

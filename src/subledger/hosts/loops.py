@@ -92,6 +92,15 @@ class Loops:
         return next(iter(done)).exception() or RuntimeError("a loop ended")
 
 
+def ear(step: Step, wakeup: Wakeup) -> Listener:
+    """What hears the commits that may have made work for a step."""
+    return wakeup.listener(
+        services=() if step.types else (step.name.partition(".")[0], "identity"),
+        types=step.types,
+        hears_all=step.hears_all,
+    )
+
+
 class _Loop:
     """One step's loop."""
 
@@ -109,11 +118,7 @@ class _Loop:
 
     async def run(self) -> None:
         step = self._step
-        listener = self._wakeup.listener(
-            services=() if step.types else (step.name.partition(".")[0], "identity"),
-            types=step.types,
-            hears_all=step.hears_all,
-        )
+        listener = ear(step, self._wakeup)
         pause_s, failures = FIRST_PAUSE_S, 0
         try:
             while not self._ending:

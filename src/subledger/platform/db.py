@@ -150,6 +150,11 @@ class Listener:
         ):
             self._event.set()
 
+    @property
+    def has_heard(self) -> bool:
+        """True if something was heard since ``forget``."""
+        return self._event.is_set()
+
     def forget(self) -> None:
         """What was heard so far is about to be looked at."""
         self._event.clear()

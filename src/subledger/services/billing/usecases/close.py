@@ -22,6 +22,7 @@ from subledger.services.billing.usecases import bill
 from subledger.services.billing.usecases.bill import Bill
 from subledger.services.billing.usecases.conditions import conditions_of
 from subledger.services.billing.usecases.extensions import (
+    PAUSED,
     billed_by,
     extension,
     history_in_paid_time,
@@ -56,6 +57,9 @@ async def closing_draft(
     if row.period_number < 0:
         return None  # nothing of the cycle is billed yet
     within = await extension(tx, row)
+    if row.status == PAUSED:
+        # No period begins in a pause: what is owed in arrears ends with the one it began in.
+        at = min(at, row.current_period_end_at)
     values, at = in_paid_time(row._asdict(), within), within.paid(at)
     first = row.period_number if dirty is None else dirty
     first -= first % terms.longest(row.currency)
