@@ -39,7 +39,7 @@ test: setup-dev ## the tests, at most 8 minutes
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist worksteal $(ARGS)
 
 test-all: setup-dev ## the long lanes, at most 25 minutes
-	$(BIN)/python -m pytest -m long $(ARGS)
+	$(BIN)/python -m pytest -m long -n 2 --dist worksteal $(ARGS)
 
 fuzz: setup-dev ## every property of the core with 100,000 examples: a night's work
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/core -n 2 $(ARGS)
