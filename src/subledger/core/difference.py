@@ -22,7 +22,7 @@ from subledger.core.noted import capped
 from subledger.core.tax import StoredTax, credit_tax
 from subledger.core.timeline import Line
 
-ENGINE_VERSION = 3
+ENGINE_VERSION = 4
 
 _Amounts = tuple[int, int]
 

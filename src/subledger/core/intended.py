@@ -219,8 +219,11 @@ def _step(step: Any) -> dict[str, Any]:
 
 def _share_of(timeline: Timeline, part: Part) -> Share | None:
     """The share of its period that a part pays; None for all of it. What was used, and what is
-    billed once, is not shared by time, and a commitment counts the time itself."""
-    if part.time == part.whole or part.item.metered or part.item.timing is Timing.ONCE:
+    billed once, is not shared by time, and a commitment counts the time itself. What was used in
+    a free stub is free as its time is; a set-up fee is not for the time, and is paid."""
+    if part.time == part.whole or part.item.timing is Timing.ONCE:
+        return None
+    if part.item.metered and not _is_free(timeline, part.whole):
         return None
     if isinstance(part.item.model, Commitment):
         return None
@@ -228,13 +231,17 @@ def _share_of(timeline: Timeline, part: Part) -> Share | None:
 
 
 def _share(timeline: Timeline, part: Period, whole: Period) -> Share:
-    mode = timeline.proration
-    if timeline.first_period is FirstPeriod.FREE and _starts_in(timeline, whole):
-        # A start at another hour of the period's first day leaves out no day: it is paid.
-        start_at, zone = timeline.phases[0].from_at, timeline.anchor.timezone
-        if proration.local_days(whole.start_at, start_at, zone):
-            mode = proration.NONE
+    mode = proration.NONE if _is_free(timeline, whole) else timeline.proration
     return proration.share(part, whole, mode, timeline.anchor.timezone)
+
+
+def _is_free(timeline: Timeline, whole: Period) -> bool:
+    """Whether what a period is served of is a free stub. A start at another hour of the period's
+    first day leaves out no day: it is paid."""
+    if timeline.first_period is not FirstPeriod.FREE or not _starts_in(timeline, whole):
+        return False
+    start_at, zone = timeline.phases[0].from_at, timeline.anchor.timezone
+    return proration.local_days(whole.start_at, start_at, zone) > 0
 
 
 def _starts_in(timeline: Timeline, whole: Period) -> bool:
