@@ -116,6 +116,7 @@ def test_a_line_goes_by_its_ids_and_its_codes_with_their_kind() -> None:
         grace_s=0,
         trial_days=0,
         trial_requires_payment_method=False,
+        grace_at_start=False,
         prices=(price,),
         plan_code="basic",
         product_code="basic",

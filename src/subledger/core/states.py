@@ -19,6 +19,9 @@ SUBSCRIPTION: Final = _machine(
     ("pending", "started", "active"),
     ("pending", "trial_started", "trialing"),
     ("pending", "canceled", "canceled"),
+    # A first payment that comes before anything (more) is served.
+    ("pending", "first_due", "incomplete"),
+    ("trialing", "first_due", "incomplete"),
     ("trialing", "trial_ended", "active"),
     ("trialing", "canceled", "canceled"),
     ("incomplete", "paid", "active"),

@@ -8,6 +8,15 @@ from subledger.services.billing.store.recognition import BEHIND_SQL, RELEASED_SQ
 
 INVARIANTS = (
     Invariant(
+        "an invoice has a line",
+        """
+        SELECT i.tenant_id, format('invoice %s has no line', i.id) AS detail
+        FROM billing.invoices i WHERE NOT EXISTS (
+            SELECT FROM billing.invoice_lines l
+            WHERE l.tenant_id = i.tenant_id AND l.invoice_id = i.id)
+        """,
+    ),
+    Invariant(
         "an invoice equals its lines",
         """
         SELECT i.tenant_id, format('invoice %s: total %s, lines %s', i.id, i.total_minor,

@@ -50,6 +50,7 @@ class PlanTerms:
     grace_s: int
     trial_days: int
     trial_requires_payment_method: bool
+    grace_at_start: bool
     prices: tuple[PriceTerms, ...]
 
     def prices_in(self, currency: str) -> tuple[PriceTerms, ...]:
@@ -142,6 +143,7 @@ def _read(rows: Iterable[Any]) -> dict[Key, PlanTerms]:
             grace_s=row.grace_s,
             trial_days=row.trial_days,
             trial_requires_payment_method=row.trial_requires_payment_method,
+            grace_at_start=row.grace_at_start,
             prices=tuple(prices[key]),
         )
         for key, row in heads.items()

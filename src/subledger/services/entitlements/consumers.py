@@ -16,11 +16,17 @@ from subledger.contracts.events import (
     SUBSCRIPTION_REACTIVATED,
     SUBSCRIPTION_RENEWED,
     SUBSCRIPTION_RESUMED,
+    SUBSCRIPTION_TRIAL_ENDED,
     SUBSCRIPTION_TRIAL_STARTED,
 )
 from subledger.platform.eventlog.consumer import Group
 from subledger.services.entitlements.store import GROUP_NAME
-from subledger.services.entitlements.usecases.grant import change, grant, revoke
+from subledger.services.entitlements.usecases.grant import (
+    change,
+    end_trials,
+    grant,
+    revoke,
+)
 from subledger.services.entitlements.usecases.know import know_customers, know_products
 
 GROUP = Group(
@@ -33,6 +39,7 @@ GROUP = Group(
         PRODUCT_CREATED: know_products,
         PRODUCT_UPDATED: know_products,
         SUBSCRIPTION_TRIAL_STARTED: grant,
+        SUBSCRIPTION_TRIAL_ENDED: end_trials,
         SUBSCRIPTION_ACTIVATED: grant,
         SUBSCRIPTION_RENEWED: grant,
         SUBSCRIPTION_PAST_DUE: grant,

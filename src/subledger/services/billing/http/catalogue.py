@@ -198,8 +198,12 @@ def _add_create_plan(routes: APIRouter, database: Database, keys: Keys) -> None:
                 product_id=body.product_id,
                 code=body.code,
                 name=body.name,
-                grace_days=body.grace_days,
-                trial=catalogue.Trial(body.trial_days, body.trial_requires_payment_method),
+                access=catalogue.Access(
+                    body.grace_days,
+                    body.trial_days,
+                    body.trial_requires_payment_method,
+                    body.grace_at_start,
+                ),
                 prices=[each.new() for each in body.prices],
             )
             await catalogue.create_plan(tx, new, cause=caller.request_id)
@@ -242,9 +246,12 @@ def _add_version(routes: APIRouter, database: Database, keys: Keys) -> None:
                 tenant_id=caller.tenant_id,
                 plan_id=plan_id,
                 version_id=version_id,
-                grace_days=body.grace_days,
-                trial_days=body.trial_days,
-                trial_requires_payment_method=body.trial_requires_payment_method,
+                access=catalogue.AccessChange(
+                    body.grace_days,
+                    body.trial_days,
+                    body.trial_requires_payment_method,
+                    body.grace_at_start,
+                ),
                 prices=[each.new() for each in body.prices],
                 cause=caller.request_id,
             )

@@ -120,8 +120,10 @@ def _add_create(
         " A declined payment is the problem `payment_declined`: the subscription stays"
         " `incomplete` for 24 hours, its id and invoice are in the problem, and the invoice can"
         " be paid by POST /v1/payments. With a trial it is `trialing`, before its start day"
-        " `pending`: then nothing is billed until that time, and the first invoice is collected"
-        " like a renewal's.",
+        " `pending`: then nothing is billed until that time. After a trial the first invoice is"
+        " collected like a renewal's; on a start day, or with `collection: page`, like a purchase's"
+        " (`incomplete` until it is paid, for three days). Where nothing is due at once (a plan"
+        " all in arrears) it is `active` without an invoice.",
         responses={
             **problems("payment_declined", "forbidden", *_REFUSALS),
         },
@@ -263,7 +265,8 @@ def _add_reads(routes: APIRouter, database: Database, memory: TermsMemory) -> No
         response_model=UpcomingInvoice,
         summary="Preview the next invoice",
         description="Computed as the renewal will compute it, and not saved. It has no lines if"
-        " the subscription ends with its period.",
+        " the subscription ends with its period, or if nothing falls due then (in arrears, at a"
+        " trial's end).",
         responses={**problems("not_found", "subscription_ended")},
     )
     async def get_upcoming_invoice(

@@ -138,6 +138,14 @@ TrialRequires = Annotated[
     Flag,
     Field(description="A trial begins only for a customer with a saved payment method."),
 ]
+GraceAtStart = Annotated[
+    Flag,
+    Field(
+        description="Of a subscription that begins on a later start day, and whose first payment"
+        " fails then: with `true` it is `past_due` with access for the grace days, and dunned, as"
+        " a renewal is; without it is `incomplete` and gives no access before it is paid."
+    ),
+]
 
 
 class PlanNew(Strict):
@@ -163,6 +171,7 @@ class PlanNew(Strict):
     grace_days: GraceDays = 16
     trial_days: TrialDays = 0
     trial_requires_payment_method: TrialRequires = False
+    grace_at_start: GraceAtStart = False
     prices: Prices
 
 
@@ -176,6 +185,7 @@ class PlanVersionNew(Strict):
     trial_requires_payment_method: Flag | None = Field(
         None, description="That of the version before, if null."
     )
+    grace_at_start: Flag | None = Field(None, description="That of the version before, if null.")
     prices: Prices
 
 
@@ -185,6 +195,7 @@ _VERSION: JsonDict = {
     "grace_days": 16,
     "trial_days": 0,
     "trial_requires_payment_method": False,
+    "grace_at_start": False,
     "prices": [PRICE],
     "created_at": "2026-03-01T12:00:00Z",
 }
@@ -200,6 +211,7 @@ class PlanVersion(Strict):
     grace_days: int
     trial_days: int
     trial_requires_payment_method: bool
+    grace_at_start: bool
     prices: list[Price]
     created_at: Timestamp
 
@@ -211,6 +223,7 @@ class PlanVersion(Strict):
             grace_days=row.grace_s // DAY_S,
             trial_days=row.trial_days,
             trial_requires_payment_method=row.trial_requires_payment_method,
+            grace_at_start=row.grace_at_start,
             prices=[Price.of(each) for each in prices],
             created_at=row.version_created_at,
         )

@@ -144,7 +144,9 @@ class SubscriptionNew(Strict):
     collection: Literal["automatic", "page"] = Field(
         "automatic",
         description="`automatic` charges a saved method; `page` answers with the address of a"
-        " hosted page on which the customer pays and saves a method.",
+        " hosted page on which the customer pays and saves a method. After a trial or on a later"
+        " start day too the first invoice is paid on a page: no saved method is charged for it, and"
+        " until then the subscription is `incomplete` without access, for three days at most.",
     )
     proration: Literal["day", "second"] = Field(
         "day", description="How a change inside a period is shared: by days, or to the second."
@@ -156,13 +158,16 @@ class SubscriptionNew(Strict):
         None,
         description="When it begins; now, if null. From a moment in the past (two years and 50"
         " periods at most) all periods up to now are on the first invoice; until one in the future"
-        " (five years at most) it is `pending` and nothing is billed.",
+        " (five years at most) it is `pending` and nothing is billed. If the first payment fails"
+        " then, it is `incomplete` without access, and expires after three days, unless the plan"
+        " has `grace_at_start`.",
     )
     billing_anchor: BillingAnchor = BillingAnchor.of(ANNIVERSARY)
     first_period: Literal["prorated", "full", "free"] = Field(
         "prorated",
         description="What a stub before the first boundary of the billing anchor costs: its share,"
-        " a whole period's price, or nothing.",
+        " a whole period's price, or nothing; `free` also for what is used in it (a price that is"
+        " billed once, a set-up fee, is paid all the same).",
     )
     trial_days: Annotated[int, Field(strict=True, ge=0, le=MAX_TRIAL_DAYS)] | None = Field(
         None, description="Local days before anything is billed; 0: none. The plan's, if null."

@@ -44,7 +44,7 @@ _PRODUCTS_BY_CODE = sql(
 
 _PLAN = (
     "p.tenant_id, p.id, p.product_id, p.code, p.name, p.created_at, v.id AS plan_version_id,"
-    " v.version, v.grace_s, v.trial_days, v.trial_requires_payment_method,"
+    " v.version, v.grace_s, v.trial_days, v.trial_requires_payment_method, v.grace_at_start,"
     " v.created_at AS version_created_at"
 )
 _LATEST = (

@@ -27,7 +27,10 @@ _SUBSCRIPTION = """
     s.trial_end_behavior, s.cancel_credit, s.cancel_reason, s.cancel_comment,
     u.state AS pause_state, u.credit AS pause_credit, u.from_at AS pause_from_at,
     u.resume_at AS pause_resume_at, c.billing_anchor::text AS change_billing_anchor,
-    r.invoice_id AS latest_invoice_id, c.effective_at AS change_at,
+    coalesce(r.invoice_id, (
+        SELECT o.invoice_id FROM billing.billing_runs o WHERE o.tenant_id = s.tenant_id
+          AND o.subscription_id = s.id AND o.invoice_id IS NOT NULL
+        ORDER BY o.number DESC LIMIT 1)) AS latest_invoice_id, c.effective_at AS change_at,
     coalesce(c.plan_id, v.plan_id) AS change_plan_id,
     coalesce(c.quantity, s.quantity) AS change_quantity,
     ARRAY(SELECT a.discount_id FROM billing.subscription_discounts a

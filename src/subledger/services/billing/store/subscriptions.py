@@ -60,7 +60,7 @@ _SUBSCRIPTIONS = sql(
 _PLAN_TERMS = sql(
     """
     SELECT v.tenant_id, v.id AS plan_version_id, v.plan_id, v.grace_s, v.trial_days,
-           v.trial_requires_payment_method, p.product_id,
+           v.trial_requires_payment_method, v.grace_at_start, p.product_id,
            r.id AS price_id, r.code, r.currency, r.model, r.interval_unit, r.interval_count,
            r.timing, r.metered, r.tax_inclusive, r.terms::text AS terms,
            r.ramp::text AS ramp,

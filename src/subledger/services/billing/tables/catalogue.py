@@ -69,6 +69,7 @@ plan_versions = Table(
     Column("created_at", when, nullable=False),
     Column("trial_days", Integer, nullable=False),
     Column("trial_requires_payment_method", Boolean, nullable=False),
+    Column("grace_at_start", Boolean, nullable=False),
 )
 
 prices = Table(

@@ -64,7 +64,7 @@ billing_runs = Table(
     Column("tenant_id", Uuid, primary_key=True),
     Column("subscription_id", Uuid, primary_key=True),
     Column("number", BigInteger, primary_key=True),
-    Column("invoice_id", Uuid, nullable=False),
+    Column("invoice_id", Uuid),
     Column("period_start_at", when, nullable=False),
     Column("period_end_at", when, nullable=False),
     Column("kind", Text, nullable=False),

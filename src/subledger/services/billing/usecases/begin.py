@@ -1,15 +1,16 @@
 """Subscriptions that begin by themselves: on their start day, or at their trial's end.
 
 Until then nothing is billed, and the wait or the trial is the current period. Its end is a renewal
-like any other: the first invoice is made and collected as a renewal's is, so that a payment that
-fails leads to dunning and not to an incomplete subscription.
+like any other. After a trial the first invoice is collected as a renewal's is, so that a payment
+that fails leads to dunning. On a start day, and wherever a hosted page was asked for, it is
+collected as a purchase's is (``pays_first``): the subscription is incomplete until it is paid.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -31,6 +32,10 @@ from subledger.services.billing.usecases.anchors import NOT_BEGUN
 REMINDED_DAYS = 3
 """``subscription.trial_will_end`` is told so many local days before, or at once for a shorter
 trial (Stripe tells it so)."""
+
+UNPAID_FOR = timedelta(days=3)
+"""How long (the tenant's clock) a first payment may take that falls due by itself: its payer is not
+there, as a buyer is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +115,24 @@ def _reminded_at(row: Mapping[str, Any]) -> datetime:
     return add_local_days(row["trial_end_at"], -REMINDED_DAYS, row["timezone"])
 
 
-def begun(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A subscription's columns once its first period begins; as they are if it has begun."""
+def pays_first(row: Mapping[str, Any], terms: PlanTerms) -> bool:
+    """Whether a subscription that begins now gives nothing (more) before its first payment, as a
+    purchase: nobody was served before a start day, unless the plan trusts its buyers; and who
+    asked for a page agreed to be charged by no saved method. (Stripe's incomplete subscriptions.)
+    """
+    if row["status"] == "pending":
+        return not terms.grace_at_start or row["collection"] == "page"
+    return bool(row["status"] == "trialing" and row["collection"] == "page")
+
+
+def begun(row: Mapping[str, Any], *, is_unpaid: bool = False) -> dict[str, Any]:
+    """A subscription's columns once its first period begins, incomplete if that ``is_unpaid``; as
+    they are if it has begun."""
     if row["status"] not in NOT_BEGUN:
         return dict(row)
     trigger = "trial_ended" if row["status"] == "trialing" else "started"
+    if is_unpaid:
+        trigger = "first_due"
     return dict(row) | {"status": step(SUBSCRIPTION, row["status"], trigger)}
 
 

@@ -32,7 +32,8 @@ class RunTooLarge(CoreError):
 
 async def save(tx: Tx, bills: Sequence[Bill]) -> list[Saved]:
     """Write the invoices of a batch with their runs and lines, and issue them, or leave those as
-    drafts that are to wait (``drafts``). The accounts and subscriptions are locked.
+    drafts that are to wait (``drafts``). Where nothing is due there is a run and no invoice, since
+    one without a line is none. The accounts and subscriptions are locked.
 
     Raises RunTooLarge before anything is written, and an integrity error if a run exists already.
     """
@@ -41,19 +42,22 @@ async def save(tx: Tx, bills: Sequence[Bill]) -> list[Saved]:
     policies = await drafts.policies(
         tx, [(each.subscription["tenant_id"], each.subscription["payer_id"]) for each in bills]
     )
-    waiting = [each for each in bills if policies.waits(each)]
-    issued = [_issued(tx, each, policies) for each in bills if not policies.waits(each)]
-    await totals.count(tx, bills)
-    await prepare(tx, [each.issue for each in issued])
-    await invoices.insert_invoices(tx, [each.issue.invoice for each in issued])
+    lined = [each for each in bills if each.draft.lines]
+    waiting = [each for each in lined if policies.waits(each)]
+    issued = [_issued(tx, each, policies) for each in lined if not policies.waits(each)]
+    await totals.count(tx, lined)
+    issues = [each.issue for each in issued if each.issue is not None]
+    await prepare(tx, issues)
+    await invoices.insert_invoices(tx, [each.invoice for each in issues])
     waited = await drafts.put(tx, waiting, policies)
-    saved = [*issued, *(each for each, _ in waited)]
+    bare = [Saved(each, None) for each in bills if not each.draft.lines]
+    saved = [*issued, *(each for each, _ in waited), *bare]
     await invoices.insert_runs(tx, [_run(each) for each in saved])
     lines = [line for each in issued for line in _lines(each, 0)]
     waiting_lines = [line for each, before in waited for line in _lines(each, before)]
     await invoices.insert_lines(tx, [*lines, *waiting_lines])
     await subscriptions.set_usage(tx, _usage(bills))
-    await announce(tx, [each.issue for each in issued], lines)
+    await announce(tx, issues, lines)
     return saved
 
 
@@ -87,10 +91,10 @@ def _issued(tx: Tx, bill: Bill, policies: drafts.Policies) -> Saved:
 def _run(each: Saved) -> dict[str, Any]:
     period, row = each.bill.draft.period, each.bill.subscription
     return {
-        "tenant_id": each.invoice["tenant_id"],
-        "subscription_id": each.bill.subscription["id"],
+        "tenant_id": row["tenant_id"],
+        "subscription_id": row["id"],
         "number": each.bill.run_number,
-        "invoice_id": each.invoice["id"],
+        "invoice_id": each.invoice_id,
         "period_start_at": period.start_at if period else row["current_period_start_at"],
         "period_end_at": period.end_at if period else row["current_period_end_at"],
         "kind": each.bill.kind,

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from sqlalchemy import Row
 
 from subledger.contracts import events
 from subledger.contracts.events import Event
@@ -43,25 +44,48 @@ class NewPrice:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """The trial that a plan's version gives: local days, 0 for none, and whether it takes a
-    payment method to begin it."""
+class Access:
+    """What a plan's version gives unpaid: local days of a trial, 0 for none, and whether it takes
+    a payment method to begin it; days for which access outlives a failed renewal, and whether a
+    first payment that fails on a start day has them too."""
 
-    days: int = 0
-    requires_payment_method: bool = False
+    grace_days: int
+    trial_days: int = 0
+    trial_requires_payment_method: bool = False
+    grace_at_start: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AccessChange:
+    """The same of a next version; None keeps what the version before has."""
+
+    grace_days: int | None
+    trial_days: int | None
+    trial_requires_payment_method: bool | None
+    grace_at_start: bool | None
+
+    def of(self, before: Row[Any]) -> Access:
+        def kept(asked: Any, had: Any) -> Any:
+            return had if asked is None else asked
+
+        return Access(
+            kept(self.grace_days, before.grace_s // DAY_S),
+            kept(self.trial_days, before.trial_days),
+            kept(self.trial_requires_payment_method, before.trial_requires_payment_method),
+            kept(self.grace_at_start, before.grace_at_start),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class NewPlan:
-    """A plan with its first version. ``grace_days``: how long access outlives a failed renewal."""
+    """A plan with its first version."""
 
     tenant_id: UUID
     plan_id: UUID
     product_id: UUID
     code: str
     name: str
-    grace_days: int
-    trial: Trial
+    access: Access
     prices: Sequence[NewPrice]
 
 
@@ -151,9 +175,7 @@ async def create_plan(tx: Tx, plan: NewPlan, *, cause: UUID | None) -> None:
         "created_at": await tx.now(plan.tenant_id),
     }
     refuse_taken(await catalogue.insert_plans(tx, [row]), "plan")
-    version_id = await _add_version(
-        tx, plan.tenant_id, plan.plan_id, 1, plan.grace_days, plan.trial, plan.prices
-    )
+    version_id = await _add_version(tx, plan.tenant_id, plan.plan_id, 1, plan.access, plan.prices)
     data = _plan_data(plan.plan_id, plan.code, plan.product_id, version_id, 1)
     await tell(tx, events.PLAN_CREATED, plan.tenant_id, data, cause)
 
@@ -164,16 +186,13 @@ async def add_version(
     tenant_id: UUID,
     plan_id: UUID,
     version_id: UUID,
-    grace_days: int | None,
-    trial_days: int | None,
-    trial_requires_payment_method: bool | None,
+    access: AccessChange,
     prices: Sequence[NewPrice],
     cause: UUID | None,
 ) -> None:
     """New prices for future subscriptions; existing ones keep their version.
 
-    ``grace_days`` and a trial's fields that are None keep those of the version before. Raises
-    not_found, duplicate_price, mixed_intervals.
+    Raises not_found, duplicate_price, mixed_intervals.
     """
     check_prices(prices)
     key = (tenant_id, plan_id)
@@ -181,17 +200,9 @@ async def add_version(
     if key not in locked:
         raise Problem("not_found", detail="There is no such plan.")
     row, before = locked[key], (await catalogue.plans(tx, [key]))[key]
-    if grace_days is None:
-        grace_days = before.grace_s // DAY_S
-    trial = Trial(
-        before.trial_days if trial_days is None else trial_days,
-        before.trial_requires_payment_method
-        if trial_requires_payment_method is None
-        else trial_requires_payment_method,
-    )
     number = row.latest_version + 1
     await _add_version(
-        tx, tenant_id, plan_id, number, grace_days, trial, prices, version_id=version_id
+        tx, tenant_id, plan_id, number, access.of(before), prices, version_id=version_id
     )
     await catalogue.update_plans(
         tx, [{"tenant_id": tenant_id, "id": plan_id, "latest_version": number}]
@@ -232,8 +243,7 @@ async def _add_version(
     tenant_id: UUID,
     plan_id: UUID,
     number: int,
-    grace_days: int,
-    trial: Trial,
+    access: Access,
     prices: Sequence[NewPrice],
     *,
     version_id: UUID | None = None,
@@ -247,9 +257,10 @@ async def _add_version(
                 "id": version,
                 "plan_id": plan_id,
                 "version": number,
-                "grace_s": grace_days * DAY_S,
-                "trial_days": trial.days,
-                "trial_requires_payment_method": trial.requires_payment_method,
+                "grace_s": access.grace_days * DAY_S,
+                "trial_days": access.trial_days,
+                "trial_requires_payment_method": access.trial_requires_payment_method,
+                "grace_at_start": access.grace_at_start,
                 "created_at": await tx.now(tenant_id),
             }
         ],

@@ -42,7 +42,6 @@ from subledger.services.billing.usecases.extensions import (
     history_in_paid_time,
     in_paid_time,
 )
-from subledger.services.billing.usecases.issue import paid_at_once
 from subledger.services.billing.usecases.planned import Planned, Settle
 from subledger.services.billing.usecases.recording import changed as _changed
 from subledger.services.billing.usecases.recording import record as _record
@@ -449,7 +448,7 @@ async def _apply(tx: Tx, planned: Planned, *, cause: UUID | None) -> None:
                 )
             ],
         )
-        tx.emit(paid_at_once(each.issue) for each in saved if each.free)
+        tx.emit(event for each in saved for event in each.paid)
     await subscriptions.change_subscriptions(tx, [after])
     if after["current_period_end_at"] != row.current_period_end_at:
         await subscriptions.put_renewals(tx, [after])

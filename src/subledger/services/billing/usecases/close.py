@@ -28,7 +28,6 @@ from subledger.services.billing.usecases.extensions import (
     history_in_paid_time,
     in_paid_time,
 )
-from subledger.services.billing.usecases.issue import paid_at_once
 from subledger.services.billing.usecases.timelines import (
     billed_from,
     history,
@@ -136,6 +135,6 @@ async def bill_the_rest(
             )
         ],
     )
-    tx.emit(paid_at_once(each.issue) for each in saved if each.free)
+    tx.emit(event for each in saved for event in each.paid)
     billed = billed_by(row, draft) | {"dirty_from_period": None}
     await subscriptions.change_subscriptions(tx, [row._asdict() | billed])

@@ -12,14 +12,16 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Row
 
+from subledger.contracts.events import Event
 from subledger.core import invoicing
 from subledger.core.difference import ENGINE_VERSION
 from subledger.core.timeline import Draft
+from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.services.billing.tax_data import TaxedLine, summary
 from subledger.services.billing.terms import PlanTerms
 from subledger.services.billing.usecases.conditions import Parties
-from subledger.services.billing.usecases.issue import SERIES, Issue
+from subledger.services.billing.usecases.issue import SERIES, Issue, paid_at_once
 
 Reason = Literal[
     "one_off_charge",
@@ -55,26 +57,42 @@ class Bill:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A bill with the invoice that it is on, issued at once or waiting as a draft."""
+    """A bill with the invoice that it is on, issued at once or waiting as a draft; with none, if
+    nothing was to be billed: an invoice has lines."""
 
     bill: Bill
-    issue: Issue
+    issue: Issue | None
     drafted: bool = False
 
     @property
     def invoice(self) -> Mapping[str, Any]:
-        """The invoice's columns as they were written."""
+        """The columns of its invoice as they were written."""
+        assert self.issue is not None, "it has lines"
         return self.issue.invoice
+
+    @property
+    def invoice_id(self) -> UUID | None:
+        return None if self.issue is None else self.issue.invoice["id"]
+
+    @property
+    def invoice_text(self) -> str | None:
+        """The public form of its id."""
+        return None if self.invoice_id is None else ids.text("inv", self.invoice_id)
 
     @property
     def collected(self) -> bool:
         """Whether its payment is under way, so that everything waits for the outcome."""
-        return self.issue.attempt_id is not None
+        return self.issue is not None and self.issue.attempt_id is not None
 
     @property
     def free(self) -> bool:
         """Whether it was paid the moment that it was issued."""
-        return not self.drafted and self.issue.free
+        return self.issue is not None and not self.drafted and self.issue.free
+
+    @property
+    def paid(self) -> list[Event]:
+        """``invoice.paid``, if it needs no payment."""
+        return [paid_at_once(self.issue)] if self.issue is not None and self.free else []
 
 
 def invoice_row(tx: Tx, bill: Bill) -> dict[str, Any]:

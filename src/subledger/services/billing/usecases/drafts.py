@@ -132,7 +132,7 @@ async def put(tx: Tx, bills: Sequence[Bill], policies: Policies) -> list[tuple[S
     tx.emit(
         event(each.issue, events.INVOICE_DRAFTED, {})
         for each, before in placed
-        if each.invoice["id"] in fresh and before == 0
+        if each.issue is not None and each.invoice["id"] in fresh and before == 0
     )
     return placed
 

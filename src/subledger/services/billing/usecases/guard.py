@@ -285,7 +285,7 @@ async def _beyond(
     """The tenants whose day would go beyond a limit with this batch, and by which figures."""
     batch: dict[Day, Sums] = {}
     for each in bills:
-        if _day(each) in limits:
+        if _day(each) in limits and each.draft.lines:
             batch.setdefault(_day(each), Sums()).add(invoice_total(each.draft.total_minor))
     before = await store.billed(tx, batch) if batch else {}
     found: dict[UUID, list[dict[str, Any]]] = {}

@@ -16,7 +16,6 @@ from subledger.services.billing.terms import PlanTerms
 from subledger.services.billing.usecases import bill
 from subledger.services.billing.usecases.documents import Bill, Kind, Reason
 from subledger.services.billing.usecases.extensions import billed_by
-from subledger.services.billing.usecases.issue import paid_at_once
 
 
 async def invoice_now(
@@ -54,7 +53,7 @@ async def invoice_now(
             )
         ],
     )
-    tx.emit(paid_at_once(each.issue) for each in saved if each.free)
+    tx.emit(event for each in saved for event in each.paid)
     values = dict(row._asdict() if after is None else after) | billed_by(row, draft)
     dirty = {"dirty_from_period": look_back_from}
     await subscriptions.change_subscriptions(tx, [values | dirty])

@@ -176,7 +176,7 @@ async def _check_billable(tx: Tx, row: Row[Any], draft: Draft) -> None:
 
 def _check_issued(saved: Saved) -> None:
     """A draft that waits, maybe with what else is billed meanwhile, replaces nothing."""
-    if saved.drafted or saved.issue.skipped:
+    if saved.drafted or saved.issue is None or saved.issue.skipped:
         raise Problem(
             problems.INVOICE_NOT_REISSUABLE,
             detail="The new one would wait as a draft, or be of zero and no document.",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import Row
@@ -27,9 +28,11 @@ from subledger.services.billing.usecases.begin import Waiting
 from subledger.services.billing.usecases.bill import Bill, Saved
 from subledger.services.billing.usecases.close import closing_draft
 from subledger.services.billing.usecases.conditions import Conditions, Given, conditions
+from subledger.services.billing.usecases.documents import Reason
 from subledger.services.billing.usecases.extensions import next_cycle
-from subledger.services.billing.usecases.issue import paid_at_once
+from subledger.services.billing.usecases.issue import FIRST
 from subledger.services.billing.usecases.parking import park
+from subledger.services.billing.usecases.subscribe import activate_at_once
 from subledger.services.billing.usecases.timelines import (
     History,
     billed_from,
@@ -96,16 +99,11 @@ async def renew(tx: Tx, memory: TermsMemory, due: Sequence[Recorded]) -> None:
         except CoreError as refused:
             parked.append((by_id[key], refused))
             continue
-        its = Bill(
-            subscription=begin.begun(values),
-            terms=terms[row.tenant_id, row.plan_version_id],
-            draft=draft,
-            attached=attached.get(key, ()),
-            reason="subscription_start" if row.status in NOT_BEGUN else "renewal",
-            at=at[payer],
-            cause=by_id[key].id,
-            kind="resume" if row.is_extended else "period",
-        )
+        its = _bill(
+            row, values, draft, terms[row.tenant_id, row.plan_version_id],
+            attached=attached.get(key, ()), net_days=accounts[payer].net_days,
+            at=at[payer], cause=by_id[key].id,
+        )  # fmt: skip
         made.append(_Made(row, its))
 
     judged = await guard.judge(tx, [each.bill for each in made], due)
@@ -113,6 +111,29 @@ async def renew(tx: Tx, memory: TermsMemory, due: Sequence[Recorded]) -> None:
     parked = [each for each in parked if each[0].tenant_id not in judged.stopped]
     for event, why in [*parked, *((by_id[key], why) for key, why in judged.too_large)]:
         await park(tx, event, why)
+
+
+def _bill(
+    row: Row[Any], values: Mapping[str, Any], draft: Draft, terms: PlanTerms, *,
+    attached: Sequence[Row[Any]], net_days: int, at: datetime, cause: UUID,
+) -> Bill:  # fmt: skip
+    """What a subscription's next period costs; one whose first payment comes before anything else
+    is incomplete until then."""
+    reason: Reason = "renewal"
+    if row.status in NOT_BEGUN:
+        first = begin.pays_first(values, terms)
+        reason = "subscription_create" if first else "subscription_start"
+    is_unpaid = reason in FIRST and draft.total_minor > 0 and not net_days
+    return Bill(
+        subscription=begin.begun(values, is_unpaid=is_unpaid),
+        terms=terms,
+        draft=draft,
+        attached=attached,
+        reason=reason,
+        at=at,
+        cause=cause,
+        kind="resume" if row.is_extended else "period",
+    )
 
 
 def _given(
@@ -165,8 +186,31 @@ async def _save(tx: Tx, made: Sequence[_Made]) -> None:
     await subscriptions.change_subscriptions(
         tx, [row for row, elsewhere in zip(advanced, moved, strict=True) if elsewhere]
     )
-    await subscriptions.put_renewals(tx, advanced)
-    tx.emit(_renewed_at_once(saved))
+    first = [each for each in saved if each.bill.reason in FIRST]
+    later = [each for each in saved if each.bill.reason not in FIRST]
+    await subscriptions.put_renewals(tx, [_advanced(each.bill) for each in later])
+    tx.emit(_renewed_at_once(later))
+    await _await_payment(tx, first)
+
+
+async def _await_payment(tx: Tx, saved: Sequence[Saved]) -> None:
+    """First periods that wait for their payment, as a purchase does: the next renewal is due once
+    they are active. One that is not collected now is active at once."""
+    unpaid = [
+        (_advanced(each.bill), each.bill.at + begin.UNPAID_FOR) for each in saved if each.collected
+    ]
+    await subscriptions.due.drop(
+        tx, ((row["tenant_id"], subscriptions.RENEWAL, row["id"]) for row, _ in unpaid)
+    )
+    await subscriptions.put_due(tx, subscriptions.EXPIRY, unpaid)
+    await activate_at_once(
+        tx,
+        [
+            replace(each, bill=replace(each.bill, subscription=_advanced(each.bill)))
+            for each in saved
+            if not each.collected
+        ],
+    )
 
 
 async def histories(
@@ -304,7 +348,7 @@ def still_dirty(row: Mapping[str, Any], terms: PlanTerms) -> int | None:
 
 def _renewed_at_once(saved: Sequence[Saved]) -> list[Event]:
     """An invoice that is not collected now renews its subscription at once: one of zero is paid,
-    a draft and one on terms are paid later."""
+    a draft and one on terms are paid later, and without one nothing was to be paid."""
     told = []
     for each in saved:
         if each.collected:
@@ -312,8 +356,7 @@ def _renewed_at_once(saved: Sequence[Saved]) -> list[Event]:
         period = each.bill.draft.period
         assert period is not None
         row = each.bill.subscription
-        if each.free:
-            told.append(paid_at_once(each.issue))
+        told += each.paid
         told.append(
             Event(
                 type=events.SUBSCRIPTION_ACTIVATED
@@ -327,7 +370,7 @@ def _renewed_at_once(saved: Sequence[Saved]) -> list[Event]:
                     current_period_start_at=period.start_at,
                     current_period_end_at=period.end_at,
                 )
-                | {"invoice_id": ids.text("inv", each.invoice["id"])},
+                | {"invoice_id": each.invoice_text},
                 occurred_at=each.bill.at,
                 cause=each.bill.cause,
             )

@@ -20,7 +20,6 @@ from subledger.contracts.events import Event
 from subledger.core import invoicing
 from subledger.core.calendar import Period
 from subledger.core.timeline import Draft
-from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.billing import facts, problems
@@ -33,7 +32,6 @@ from subledger.services.billing.usecases.begin import Waiting
 from subledger.services.billing.usecases.bill import Bill, Saved
 from subledger.services.billing.usecases.conditions import Conditions, Given, conditions
 from subledger.services.billing.usecases.discounts import check_fits
-from subledger.services.billing.usecases.issue import paid_at_once
 from subledger.services.billing.usecases.opening import (
     MOST_PERIODS,
     Opening,
@@ -476,7 +474,8 @@ def _created(each: Prepared) -> Event:
 
 
 async def activate_at_once(tx: Tx, saved: Sequence[Saved]) -> None:
-    """A first invoice of zero needs no payment, one on terms is paid later."""
+    """A first invoice of zero needs no payment, one on terms is paid later; where nothing is due
+    yet (all in arrears) there is none."""
     rows = [each.bill.subscription for each in saved]
     await subscriptions.set_statuses(
         tx, [{"tenant_id": r["tenant_id"], "id": r["id"], "status": "active"} for r in rows]
@@ -489,8 +488,8 @@ async def activate_at_once(tx: Tx, saved: Sequence[Saved]) -> None:
             tenant_id=row["tenant_id"],
             subject=row["payer_id"],
             data=facts.subscription(row, each.bill.terms, status="active")
-            | {"invoice_id": ids.text("inv", each.invoice["id"])},
+            | {"invoice_id": each.invoice_text},
             occurred_at=each.bill.at,
             cause=each.bill.cause,
         )
-        tx.emit([paid_at_once(each.issue), activated] if each.free else [activated])
+        tx.emit([*each.paid, activated])

@@ -55,6 +55,12 @@ async def change(tx: Tx, events: Sequence[Recorded]) -> None:
     await store.save_grants(tx, saved)
 
 
+async def end_trials(tx: Tx, events: Sequence[Recorded]) -> None:
+    """A trial after which a page has to be paid first gives nothing more; any other goes on into
+    the paid period, by the leeway until its payment is known."""
+    await revoke(tx, [event for event in events if event.data["status"] == "incomplete"])
+
+
 async def revoke(tx: Tx, events: Sequence[Recorded]) -> None:
     """Ended subscriptions take back what they gave; one that never gave anything emits nothing."""
     before = await store.lock_grants(tx, [_subscription(event) for event in events])
@@ -66,7 +72,7 @@ async def revoke(tx: Tx, events: Sequence[Recorded]) -> None:
             continue
         at = _now(event, clocks[event.tenant_id])
         new = replace(old, state="revoked", changed_at=at)
-        tx.emit([_revoked(event, new, event.data["reason"])])
+        tx.emit([_revoked(event, new, event.data.get("reason", "unpaid"))])
         saved.append(new)
     await store.save_grants(tx, saved)
 
