@@ -548,6 +548,62 @@ async def test_another_anchor_on_its_next_day_cuts_the_period_there(shop):
     await shop.check()
 
 
+async def test_another_anchor_at_a_given_moment(shop):
+    plan, viewer = await ready(shop, amount=2800)
+    bought = await shop.subscribe(viewer, plan)
+    await shop.new_events(viewer)
+    body = {"billing_anchor": {"kind": "calendar"}, "at": "2026-02-14T10:00:00Z"}
+    seen = await act(shop, bought["id"], "preview-change", body)
+    assert (seen["effective_at"], seen["restarts_period"]) == ("2026-02-14T10:00:00Z", True)
+
+    waiting = await act(shop, bought["id"], "change-anchor", body)
+
+    assert waiting["scheduled_change"]["effective_at"] == "2026-02-14T10:00:00Z"
+    assert waiting["scheduled_change"]["billing_anchor"]["kind"] == "calendar"
+    assert await shop.new_events(viewer) == ["subscription.changed"]
+    undone = await act(shop, bought["id"], "undo-change", None)
+    assert undone["scheduled_change"] is None
+    assert await shop.new_events(viewer) == ["subscription.changed"]
+    await act(shop, bought["id"], "change-anchor", body)
+    await shop.new_events(viewer)
+    await shop.move_to("2026-02-15")
+    # Half of 31 January to 28 February comes back; 15 of February's 28 days are charged.
+    assert await lines(shop, viewer) == [
+        ("credit", -1400, "2026-02-14T10:00:00Z", "2026-02-28T10:00:00Z"),
+        ("charge", 1500, "2026-02-14T10:00:00Z", "2026-02-28T23:00:00Z"),
+    ]
+    told = await shop.new_events(viewer)
+    assert [each for each in told if each != "entitlement.granted"] == [
+        "subscriptions.change_required", "subscription.changed", *PAID,
+    ]  # fmt: skip
+    await shop.move_to("2026-03-02")
+    assert await period(shop, bought["id"]) == ("2026-02-28T23:00:00Z", "2026-03-31T22:00:00Z")
+    assert await shop.captured() == {"EUR": 2800 + 100 + 2800}
+    await shop.check()
+
+
+async def test_a_moment_for_another_anchor_in_a_later_period_and_ones_that_are_refused(shop):
+    plan, viewer = await ready(shop, amount=2800)
+    bought = await shop.subscribe(viewer, plan)
+    anchor = {"billing_anchor": {"kind": "anniversary"}}
+    await shop.move_to("2026-02-05")
+    past = anchor | {"at": "2026-02-04T10:00:00Z"}
+    refused = await act(shop, bought["id"], "change-anchor", past, expect=422)
+    assert (refused["code"], refused["pointer"]) == ("change_out_of_range", "/at")
+    both = anchor | {"at": "2026-03-14T10:00:00Z", "when": "now"}
+    refused = await act(shop, bought["id"], "change-anchor", both, expect=422)
+    assert refused["code"] == "invalid_request"
+    await shop.new_events(viewer)
+    await act(shop, bought["id"], "change-anchor", anchor | {"at": "2026-03-14T10:00:00Z"})
+    await shop.move_to("2026-03-15")
+    # 17 of the 31 days from 28 February on come back; a whole period begins.
+    assert await lines(shop, viewer) == [
+        ("credit", -1535, "2026-03-14T10:00:00Z", "2026-03-31T09:00:00Z"),
+        ("charge", 2800, "2026-03-14T10:00:00Z", "2026-04-14T09:00:00Z"),
+    ]
+    await shop.check()
+
+
 async def test_another_anchor_in_a_trial_hangs_the_first_period_elsewhere(shop):
     plan, viewer = await ready(shop, trial_days=14)
     bought = await shop.subscribe(viewer, plan)

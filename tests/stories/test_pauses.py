@@ -336,3 +336,27 @@ async def test_a_planned_pause_that_cannot_give_back_opens_a_work_item(seats):
     assert item["kind"] == "pause_refused"
     assert item["data"]["reason"].startswith("invoice_still_open: ")
     await shop.check()
+
+
+@pytest.mark.parametrize("begins", ["pending", "trialing"])
+@pytest.mark.parametrize("when", ["now", "2026-03-20T10:00:00Z"])
+async def test_what_has_not_begun_is_not_paused_and_is_told_what_to_do(shop, begins, when):
+    plan, viewer = await shop.plan(), await shop.customer()
+    await shop.card(viewer)
+    more = {"pending": {"start_at": "2026-03-01T10:00:00Z"}, "trialing": {"trial_days": 29}}
+    bought = await shop.subscribe(viewer, plan, **more[begins])
+    await shop.new_events(viewer)
+    for credit in ("none", "credit", "extend"):
+        refused = await pause(shop, bought["id"], 409, credit=credit, at=when)
+        assert (refused["code"], refused["detail"]) == (
+            "subscription_not_active", f"The subscription is {begins}.",
+        )  # fmt: skip
+        assert refused["fix"].startswith(
+            {"pending": "Nothing is served before", "trialing": "A trial runs on"}[begins]
+        )
+    assert await shop.new_events(viewer) == []
+    await shop.move_to("2026-03-02")
+    assert await shop.status(bought["id"]) == "active"
+    paused = await pause(shop, bought["id"], credit="none", at="2026-03-20T10:00:00Z")
+    assert paused["pause"]["state"] == "scheduled"
+    await shop.check()

@@ -23,11 +23,11 @@ def add(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
         "/{subscription_id}/change-anchor",
         response_model=Subscription,
         summary="Change a subscription's billing anchor",
-        description="From the change on, periods begin on another day: now, at the period's end, or"
-        " on the new anchor's next day. A period that is cut gives back what is unused of it, and"
-        " the time up to the first new boundary is charged, by the subscription's proration. To be"
-        " seen before by preview-change with `billing_anchor`; one that waits is forgotten by"
-        " undo-change.",
+        description="From the change on, periods begin on another day: now, at the period's end,"
+        " on the new anchor's next day, or at a given moment. A period that is cut gives back what"
+        " is unused of it, and the time up to the first new boundary is charged, by the"
+        " subscription's proration. To be seen before by preview-change with `billing_anchor` (and"
+        " `at`); one that waits is forgotten by undo-change.",
         responses={
             **problems(
                 "not_found",
@@ -52,7 +52,7 @@ def add(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
                     tenant_id=caller.tenant_id,
                     subscription_id=subscription_id,
                     billing_anchor=body.billing_anchor.text(),
-                    when=body.when,
+                    when=body.moment(),
                     cause=caller.request_id,
                 )
             except CoreError as refused:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
 from pydantic import ConfigDict, Field, model_validator
 
 from subledger.core.errors import CoreError
-from subledger.platform.http.fields import Strict
+from subledger.platform.http.fields import Strict, Timestamp
 from subledger.services.billing.usecases import anchors
+from subledger.services.billing.usecases.reanchor import When
 
 
 class BillingAnchor(Strict):
@@ -63,14 +65,29 @@ class AnchorChange(Strict):
             "examples": [
                 {"billing_anchor": {"kind": "day", "day": 15}, "when": "next_grid_day"},
                 {"billing_anchor": {"kind": "anniversary"}, "when": "now"},
+                {"billing_anchor": {"kind": "calendar"}, "at": "2026-06-15T00:00:00Z"},
             ]
         }
     )
 
     billing_anchor: BillingAnchor
-    when: Literal["now", "period_end", "next_grid_day"] = Field(
+    when: When = Field(
         "period_end",
         description="`now` ends the present period, gives back what is unused of it and charges up"
         " to the first new boundary; `next_grid_day` does so on the new anchor's next day; at the"
         " period's end nothing is given back.",
     )
+    at: Timestamp | None = Field(
+        None,
+        description="Instead of `when`: the moment, not before now, at which the running period"
+        " ends and the new cycle begins, as with `now`.",
+    )
+
+    @model_validator(mode="after")
+    def _one_moment(self) -> AnchorChange:
+        if self.at is not None and "when" in self.model_fields_set:
+            raise ValueError("give `when` or `at`, not both")
+        return self
+
+    def moment(self) -> datetime | When:
+        return self.at or self.when

@@ -37,6 +37,13 @@ from subledger.services.billing.usecases.extensions import PAUSED
 from subledger.services.billing.usecases.invoice_now import invoice_now
 
 CreditMode = Literal["none", "credit", "extend"]
+_BEFORE = {
+    "pending": "Nothing is served before its start day. Pause it from then on, or cancel it and"
+    " buy it with a later start_at.",
+    "trialing": "A trial runs on to its end. Pause it once it is active, or cancel it before.",
+}
+"""What to do instead of a pause before anything is paid for (Chargebee and Recurly refuse it): a
+trial that could be paused would be as long as its user likes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +189,11 @@ async def _plan(
     if row.status == PAUSED:
         raise Problem(problems.SUBSCRIPTION_PAUSED, detail="The subscription is paused already.")
     if not can(SUBSCRIPTION, row.status, "paused"):
-        raise Problem(problems.SUBSCRIPTION_NOT_ACTIVE, detail=f"The subscription is {row.status}.")
+        raise Problem(
+            problems.SUBSCRIPTION_NOT_ACTIVE,
+            detail=f"The subscription is {row.status}.",
+            fix=_BEFORE.get(row.status),
+        )
     from_at = _moment(request, row, at)
     if not reached:
         _check_moments(request, row, at, from_at)

@@ -18,6 +18,8 @@ from subledger.services.billing.usecases.anchors import NOT_BEGUN, alignment, cy
 from subledger.services.billing.usecases.change import ChangeRequest
 from subledger.services.billing.usecases.end import lock_one
 
+When = Literal["now", "period_end", "next_grid_day"]
+
 
 async def change_anchor(
     tx: Tx,
@@ -26,17 +28,19 @@ async def change_anchor(
     tenant_id: UUID,
     subscription_id: UUID,
     billing_anchor: str,
-    when: Literal["now", "period_end", "next_grid_day"],
+    when: datetime | When,
     cause: UUID | None,
 ) -> None:
-    """Hang the cycle elsewhere, now or later; settled at once where a period is cut.
+    """Hang the cycle elsewhere, now, later or at a moment; settled at once where a period is cut.
 
     ``next_grid_day``: the old cycle runs on until the new anchor's next day. Before the first
     period (in a trial) only the cycle that lies ahead is hung elsewhere. Raises as
     ``change.change`` does.
     """
-    at: datetime | Literal["period_end"] | None = None if when == "now" else "period_end"
-    if when == "next_grid_day":
+    at: datetime | Literal["period_end"] | None = None
+    if isinstance(when, datetime) or when == "period_end":
+        at = when
+    elif when == "next_grid_day":
         at = await _next_grid_day(tx, memory, tenant_id, subscription_id, billing_anchor)
     request = ChangeRequest(
         tenant_id=tenant_id,
