@@ -195,12 +195,12 @@ async def _with_credit(client: Client, customer: str) -> None:
 
 async def _stopped(client: Client) -> None:
     """Renewals come due while both kill switches are on; then one after the other goes on."""
-    for job in ("renewals", "collections"):
+    for job in ("renewals", "collections", "dunning"):
         await _switch(client, job, True)
     at = (START + timedelta(days=28, hours=2)).isoformat()
     move = await client.post("move-stopped", "/v1/clock-moves", {"to_at": at})
     await client.until(f"/v1/clock-moves/{move['id']}", "status", "done")
-    for job in ("renewals", "collections"):
+    for job in ("renewals", "collections", "dunning"):
         await _switch(client, job, False)
 
 

@@ -481,7 +481,7 @@ async def _guard(shop: Shop, word: str) -> None:
     await shop.post(f"/v1/billing-parks/{park}/release", raised, expect=200)
     await shop.pump.quiet()
     await _limit(shop)
-    for job in ("renewals", "collections"):
+    for job in ("renewals", "collections", "dunning"):
         for on in (True, False):
             body = {"on": on, "reason": "try"}
             answer = await shop.raw("PUT", f"/v1/kill-switches/{job}", json=body)

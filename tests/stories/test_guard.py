@@ -247,7 +247,7 @@ async def test_a_kill_switch_in_the_middle_of_a_month(two):
     assert await shop.captured() == {"EUR": 4 * 999}
     switches = (await shop.get("/v1/kill-switches"))["data"]
     assert [(each["job"], each["on"]) for each in switches] == [
-        ("renewals", False), ("collections", False),
+        ("renewals", False), ("collections", False), ("dunning", False),
     ]  # fmt: skip
     assert [each["type"] for each in await tenant_events(shop)] == ["kill_switch.changed"] * 2
     await shop.check()
@@ -290,12 +290,92 @@ async def test_collections_stop_and_go_on_with_nothing_lost_or_doubled(two):
     await shop.check()
 
 
+FAILED = [
+    "subscriptions.renew_required", "invoice.finalized", "payment.failed", "subscription.past_due",
+    "entitlement.granted",
+]  # fmt: skip
+RETRIED = "payments.retry_required"
+RECOVERED = ["payment.succeeded", "invoice.paid", "subscription.renewed", "entitlement.granted"]
+SWITCHED = "dunning's kill switch: due"
+
+
+async def owing(shop, kind):
+    """A subscription that is renewed on 28 February by a card that declines from then on."""
+    plan, viewer = await shop.plan(), await shop.customer()
+    await shop.card(viewer)
+    bought = await shop.subscribe(viewer, plan)
+    await shop.card(viewer, kind)
+    await shop.new_events(viewer)
+    return viewer, bought["id"]
+
+
+async def test_dunning_stops_and_goes_on_with_the_retry_that_waited(shop):
+    viewer, subscription = await owing(shop, "insufficient_funds:2")
+    await switch(shop, "dunning", True)
+    await shop.move_to(DUE)
+    assert await shop.new_events(viewer) == FAILED, "a first charge is no retry"
+
+    move = await shop.move_to("2026-03-20")
+
+    assert move["result"]["waits"] == [
+        {"what": f"{SWITCHED} payment_retry, dunning is stopped", "count": 1}
+    ]
+    assert await shop.new_events(viewer) == []
+    assert await shop.status(subscription) == "past_due"
+    assert await shop.captured() == {"EUR": 999}
+    await shop.check()
+    switches = (await shop.get("/v1/kill-switches"))["data"]
+    assert [(each["job"], each["on"], each["reason"]) for each in switches][2] == (
+        "dunning", True, "looks wrong",
+    )  # fmt: skip
+    await switch(shop, "dunning", False)
+    assert await shop.new_events(viewer) == [RETRIED, *RECOVERED]
+    assert await shop.captured() == {"EUR": 2 * 999}
+    await shop.check()
+
+
+async def test_nobody_loses_a_subscription_to_dunning_that_is_stopped(shop):
+    viewer, subscription = await owing(shop, "hard_decline")
+    await switch(shop, "dunning", True)
+    move = await shop.move_to("2026-03-01")
+    assert [each["what"] for each in move["result"]["waits"]] == [
+        f"{SWITCHED} final_dunning_step, dunning is stopped"
+    ]
+    assert await shop.status(subscription) == "past_due"
+    assert await shop.new_events(viewer) == FAILED
+    await shop.check()
+    await switch(shop, "dunning", False)
+    assert await shop.new_events(viewer) == [
+        "payments.final_step_required", "invoice.uncollectible", "subscription.canceled",
+        "entitlement.revoked",
+    ]  # fmt: skip
+    assert await shop.status(subscription) == "canceled"
+    assert [status for _, status, _ in await shop.invoices(viewer)] == ["paid", "uncollectible"]
+    await shop.check()
+
+
+async def test_what_is_paid_meanwhile_is_not_tried_again(shop):
+    viewer, subscription = await owing(shop, "insufficient_funds:2")
+    await shop.move_to(DUE)
+    await switch(shop, "dunning", True)
+    await shop.move_to("2026-03-20")
+    await shop.new_events(viewer)
+    invoice = await shop.last_invoice(viewer)
+    await shop.post("/v1/payments", {"invoice_id": invoice["id"]})
+    assert await shop.new_events(viewer) == RECOVERED
+    await switch(shop, "dunning", False)
+    assert await shop.new_events(viewer) == []
+    assert await shop.status(subscription) == "active"
+    assert await shop.captured() == {"EUR": 2 * 999}
+    await shop.check()
+
+
 async def test_the_operator_stops_a_job_of_every_tenant_beside_its_own_switch(two):
     shop, _, [(ada, _), (bob, _)] = two
     await kill_switch.turn(shop.assembly, "renewals", on=True, reason="a bad release")
     await switch(shop, "renewals", True)
     await shop.move_to(DUE)
-    [renewals, _] = (await shop.get("/v1/kill-switches"))["data"]
+    [renewals, _, _] = (await shop.get("/v1/kill-switches"))["data"]
     assert (renewals["on"], renewals["installation_on"]) == (True, True)
     await switch(shop, "renewals", False)
     await shop.pump.quiet()

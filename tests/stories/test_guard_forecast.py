@@ -124,6 +124,39 @@ async def test_the_forecast_knows_what_is_held_and_what_the_day_has_billed(two):
     await shop.check()
 
 
+async def test_the_forecast_holds_what_begins_and_names_what_it_leaves_out(shop):
+    plan = await shop.plan()
+    ada = await shop.customer("ada")
+    await shop.card(ada)
+    await shop.subscribe(ada, plan, start_at="2026-02-10T10:00:00Z")
+    await shop.subscribe(ada, plan, trial_days=14)
+    await shop.subscribe(ada, plan, start_at="2026-02-10T10:00:00Z", trial_days=90)
+    leaving = await shop.subscribe(ada, plan)
+    path = f"/v1/subscriptions/{leaving['id']}"
+    await shop.post(f"{path}/cancel", {"at": "2026-02-20T10:00:00Z"}, expect=200)
+    resting = await shop.subscribe(ada, plan)
+    path = f"/v1/subscriptions/{resting['id']}"
+    await shop.post(f"{path}/pause", {"at": "2026-02-16T10:00:00Z", "credit": "none"}, expect=200)
+    page = {"collection": "page", "return_url": "https://shop.example/x"}
+    await shop.post("/v1/subscriptions", {"customer_id": ada, "plan_id": plan, **page})
+
+    seen = await forecast(shop, "2026-02-25T00:00:00Z")
+
+    [euro] = seen["currencies"]
+    assert [(day["day"], day["count"], day["total_minor"]) for day in euro["days"]] == [
+        ("2026-02-10", 1, 999), ("2026-02-14", 1, 999),
+    ]  # fmt: skip
+    assert (seen["subscriptions"], seen["first_invoices"]) == (3, 2)
+    assert {each["what"]: each["count"] for each in seen["left_out"]} == {
+        "purchases": None, "usage": None, "unpaid_purchases": 1, "parked": 0, "endings": 1,
+        "pauses": 1, "changes": 0,
+    }  # fmt: skip
+    spent = (await shop.captured())["EUR"]
+    await shop.move_to("2026-02-15")
+    assert (await shop.captured())["EUR"] - spent == euro["total_minor"]
+    await shop.check()
+
+
 # --- wrong input --------------------------------------------------------------------------------
 
 
@@ -151,7 +184,7 @@ async def test_limits_that_cannot_be_are_refused(shop, body, pointer):
 async def test_wrong_moments_jobs_parks_and_keys_are_refused(shop):
     for until in ("2026-01-31T09:59:59Z", "2027-03-08T10:00:00Z", "tomorrow"):
         assert (await forecast(shop, until, 422))["pointer"] == "/query/until"
-    for job in ("dunning", "everything"):
+    for job in ("refunds", "everything"):
         refused = await put(shop, f"/v1/kill-switches/{job}", {"on": True, "reason": "x"}, 404)
         assert refused["code"] == "not_found"
     refused = await put(shop, "/v1/kill-switches/renewals", {"on": "yes", "reason": "x"}, 422)

@@ -289,7 +289,7 @@ def _parser() -> argparse.ArgumentParser:
     delete = add("delete", _tenant_delete, "Delete a tenant and its sandboxes, softly.", actions)
     delete.add_argument("tenant", metavar="ten_…")
     switch = add("kill-switch", _kill_switch, "Stop a job of all tenants, or let it go on.")
-    switch.add_argument("job", choices=("renewals", "collections"))
+    switch.add_argument("job", choices=("renewals", "collections", "dunning"))
     switch.add_argument("state", choices=("on", "off"))
     switch.add_argument("--reason", required=True, help="kept with the change (500 letters)")
     switch.add_argument("--tenant", metavar="ten_…", help="of this tenant alone")

@@ -9,12 +9,14 @@ from subledger.contracts.events import (
     INVOICE_PAID,
     INVOICE_UNCOLLECTIBLE,
     INVOICE_VOIDED,
+    KILL_SWITCH_CHANGED,
     PAYMENT_CANCELED,
     PAYMENT_FAILED,
     Recorded,
 )
 from subledger.platform.db import Tx
 from subledger.platform.eventlog.consumer import Group
+from subledger.services.scheduler.usecases import switch
 from subledger.services.scheduler.usecases.plan_retries import end_collections, plan_retries
 
 
@@ -31,6 +33,7 @@ GROUP = Group(
         INVOICE_PAID: partial(_ended, outcome="paid"),
         INVOICE_VOIDED: partial(_ended, outcome="void"),
         INVOICE_UNCOLLECTIBLE: partial(_ended, outcome="uncollectible"),
+        KILL_SWITCH_CHANGED: switch.switch,
     },
 )
 """No lock of its own: handlers lock the collections of a batch, in order, in one statement."""

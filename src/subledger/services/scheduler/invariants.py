@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from subledger.platform.service import Invariant
+from subledger.platform.service import Invariant, Quiet
 
 INVARIANTS = (
     Invariant(
@@ -21,4 +21,34 @@ INVARIANTS = (
         FROM scheduler.due GROUP BY tenant_id, id HAVING count(*) > 1
         """,
     ),
+    Invariant(
+        "scheduler.held_only_behind_a_kill_switch",
+        """
+        SELECT d.tenant_id, d.kind || ' of invoice ' || d.id || ' is held by nothing' AS detail
+        FROM scheduler.held_due d WHERE NOT EXISTS (
+            SELECT FROM scheduler.holds h WHERE h.tenant_id = d.tenant_id)
+        """,
+    ),
 )
+
+_ON = "EXISTS (SELECT FROM scheduler.holds h WHERE h.tenant_id = :tenant AND h.is_on)"
+
+QUIET = (
+    Quiet(
+        "dunning's kill switch",
+        f"""
+        SELECT 'work that becomes due again' AS what, count(*) AS count FROM scheduler.held_due
+        WHERE tenant_id = :tenant AND NOT {_ON} HAVING count(*) > 0
+        """,
+    ),
+)
+WAITS = (
+    Quiet(
+        "dunning's kill switch",
+        f"""
+        SELECT 'due ' || kind || ', dunning is stopped' AS what, count(*) AS count
+        FROM scheduler.held_due WHERE tenant_id = :tenant AND {_ON} GROUP BY kind ORDER BY kind
+        """,
+    ),
+)
+"""What a kill switch holds waits for a person: it holds no clock."""

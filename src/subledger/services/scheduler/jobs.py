@@ -7,9 +7,11 @@ from subledger.platform.eventlog.tables import SEGMENT
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.service import Step
 from subledger.services.scheduler import store
+from subledger.services.scheduler.usecases import switch
 from subledger.services.scheduler.usecases.announce import announce
 
 _ANNOUNCE = story("scheduler.announce")
+_LET_GO = story("scheduler.let_go_holds")
 _SEGMENTS = story("scheduler.create_segments")
 _EXPIRE = story("scheduler.expire_keys")
 
@@ -22,6 +24,16 @@ def announcing(database: Database) -> Step:
             return await announce(tx, limit)
 
     return Step("scheduler.announce", run)
+
+
+def letting_go(database: Database) -> Step:
+    """Dunning that a kill switch had stopped."""
+
+    async def run(limit: int) -> int:
+        async with database.transaction(_LET_GO) as tx:
+            return await switch.let_go(tx, limit)
+
+    return Step("scheduler.let_go_holds", run)
 
 
 def segments(database: Database) -> Step:

@@ -1,4 +1,4 @@
-"""All SQL of the scheduler."""
+"""All SQL of the scheduler but the kill switch's (``holds.py``)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import msgspec
 from subledger.core.dunning import DEFAULT, Decline, Failure, FinalAction, Policy
 from subledger.platform.bulk import Insert, Update, by_keys
 from subledger.platform.db import DUE_READER, Tx, sql
-from subledger.platform.due import DueQueue
 from subledger.services.scheduler import tables
+from subledger.services.scheduler.holds import HeldQueue
 
 Key = tuple[UUID, UUID]
 """``(tenant_id, id)``"""
 
-due = DueQueue(tables.due)
+due = HeldQueue(tables.due)
 
 RETRY = "payment_retry"
 FINAL = "final_dunning_step"
@@ -64,7 +64,9 @@ _LOCK_COLLECTIONS = sql(
     SELECT c.tenant_id, c.invoice_id, c.account_id, c.number, c.failures::text AS failures,
            c.retries, c.first_failed_at, c.outcome, c.ended_at,
            EXISTS (SELECT FROM scheduler.due d WHERE d.tenant_id = c.tenant_id
-                   AND d.kind IN ('{RETRY}', '{FINAL}') AND d.id = c.invoice_id) AS is_waiting
+                   AND d.kind IN ('{RETRY}', '{FINAL}') AND d.id = c.invoice_id)
+           OR EXISTS (SELECT FROM scheduler.held_due h WHERE h.tenant_id = c.tenant_id
+                      AND h.kind IN ('{RETRY}', '{FINAL}') AND h.id = c.invoice_id) AS is_waiting
     {by_keys("scheduler.collections c", tenant_id="tenants", invoice_id="ids")}
     FOR NO KEY UPDATE OF c
     """

@@ -1,8 +1,19 @@
-"""Tables of the schema ``scheduler``: dunning policies, collections in dunning, due moments."""
+"""Tables of the schema ``scheduler``: dunning policies, collections in dunning, due moments,
+and the kill switch behind which they wait."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, MetaData, Table, Text, Uuid
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from subledger.platform.due import due_table
@@ -33,6 +44,26 @@ collections = Table(
     Column("first_failed_at", _when, nullable=False),
     Column("outcome", Text, nullable=False),
     Column("ended_at", _when),
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("is_on", Boolean, nullable=False),
+)
+
+held_due = Table(
+    "held_due",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("account_id", Uuid, nullable=False),
+    Column("due_at", _when, nullable=False),
+    Column("rank", SmallInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
 )
 
 due = due_table(metadata)

@@ -9,7 +9,7 @@ from subledger.platform.eventlog.consumer import Consumer
 from subledger.platform.service import Service, Step
 from subledger.services.scheduler import http, jobs
 from subledger.services.scheduler.consumers import GROUP
-from subledger.services.scheduler.invariants import INVARIANTS
+from subledger.services.scheduler.invariants import INVARIANTS, QUIET, WAITS
 
 
 def build(
@@ -25,7 +25,15 @@ def build(
         database=database,
         routers=[http.router(database)],
         consumers=[Consumer(database, GROUP)],
-        steps=[*announcers, jobs.announcing(database), jobs.segments(database), *housekeeping],
+        steps=[
+            *announcers,
+            jobs.announcing(database),
+            jobs.letting_go(database),
+            jobs.segments(database),
+            *housekeeping,
+        ],
         due="scheduler",
         invariants=INVARIANTS,
+        quiet=QUIET,
+        waits=WAITS,
     )

@@ -59,7 +59,8 @@ def _add_forecast(routes: APIRouter, database: Database, memory: TermsMemory) ->
         summary="Forecast what will be billed",
         description="What the renewals due until then would bill, computed as they will be and not"
         " saved: by currency and UTC day, beside the tenant's limits, what the day has billed"
-        " already, and as long a span before. At most 10,000 subscriptions are computed.",
+        " already, and as long a span before. Start days and ends of trials in the span are in it;"
+        " `left_out` names what is not. At most 10,000 subscriptions are computed.",
         responses={**problems("invalid_request")},
     )
     async def get_billing_forecast(
@@ -241,8 +242,10 @@ def _add_switches(routes: APIRouter, database: Database, keys: Keys) -> None:
         summary="Set a kill switch",
         description="Stops a job of the tenant, or lets it go on. `renewals`: no batch is billed"
         " any more, what is due waits in its order. `collections`: no saved method is charged"
-        " automatically, attempts wait; payments that a person makes go on. Nothing is lost, and"
-        " nothing is done twice when it goes on. A switch that stands so already changes nothing.",
+        " automatically, attempts wait; payments that a person makes go on. `dunning`: no failed"
+        " charge is tried again, and no invoice is written off or subscription ended for it."
+        " Nothing is lost, and nothing is done twice when it goes on. A switch that stands so"
+        " already changes nothing.",
         responses={**problems("invalid_request", "forbidden")},
     )
     async def put_kill_switch(

@@ -26,7 +26,7 @@ from subledger.services.billing.usecases.forecast import CurrencyExpected, DayEx
 from subledger.services.billing.usecases.forecast import Forecast as Forecasted
 from subledger.services.billing.usecases.guard import Limits, Sums
 
-Job = Literal["renewals", "collections"]
+Job = Literal["renewals", "collections", "dunning"]
 MOST_CURRENCIES = 50
 _LIMIT: JsonDict = {
     "currency": "EUR",
@@ -163,6 +163,34 @@ class ForecastCurrency(InvoiceSums):
         )
 
 
+class LeftOut(Strict):
+    """What the figures do not hold, and how often that is known to happen; null: nobody knows it
+    yet. ``purchases``, changes and one-off charges that are still to be made; ``usage`` that is not
+    recorded yet; ``unpaid_purchases``, whose renewals follow their first payment; ``parked``
+    subscriptions, until they are released; ``endings`` in the span, with a last invoice; ``pauses``
+    that begin or end in it, with what they give back or charge again; ``changes`` inside a period
+    (as ``changes_left_out``)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"what": "endings", "count": 1}]})
+
+    what: Literal[
+        "purchases", "usage", "unpaid_purchases", "parked", "endings", "pauses", "changes"
+    ]
+    count: int | None
+
+    @classmethod
+    def all_of(cls, given: Forecasted) -> list[LeftOut]:
+        return [
+            cls(what="purchases", count=None),
+            cls(what="usage", count=None),
+            cls(what="unpaid_purchases", count=given.unpaid),
+            cls(what="parked", count=given.parked),
+            cls(what="endings", count=given.endings),
+            cls(what="pauses", count=given.pauses),
+            cls(what="changes", count=given.differences),
+        ]
+
+
 class BillingForecast(Strict):
     """What renewals would bill from the tenant's now until a moment if nothing else happens."""
 
@@ -178,7 +206,9 @@ class BillingForecast(Strict):
                     "subscriptions": 2,
                     "computed_subscriptions": 2,
                     "refused_subscriptions": 0,
+                    "first_invoices": 0,
                     "changes_left_out": 0,
+                    "left_out": [{"what": "endings", "count": 1}],
                     "currencies": [
                         {
                             **_SUMS,
@@ -218,10 +248,14 @@ class BillingForecast(Strict):
     subscriptions: int = Field(description="Whose renewal is due in the span.")
     computed_subscriptions: int = Field(description="Of those, how many the figures hold.")
     refused_subscriptions: int = Field(description="Of those, how many cannot be billed.")
+    first_invoices: int = Field(
+        description="Of those, how many begin in the span: a start day comes, or a trial ends."
+    )
     changes_left_out: int = Field(
         description="Scheduled changes inside a period: the new terms are in the figures from the"
         " next period on, what the change itself bills or gives back is not."
     )
+    left_out: list[LeftOut]
     currencies: list[ForecastCurrency]
 
     @classmethod
@@ -235,7 +269,9 @@ class BillingForecast(Strict):
             subscriptions=given.total,
             computed_subscriptions=given.computed,
             refused_subscriptions=given.refused,
+            first_invoices=given.first,
             changes_left_out=given.differences,
+            left_out=LeftOut.all_of(given),
             currencies=[ForecastCurrency.of(each) for each in given.currencies],
         )
 

@@ -16,6 +16,20 @@ _ONE = (
 _BOTH = f"({_ONE.format('due')} UNION ALL {_ONE.format('held_due')}) AS d"
 _DUE = sql(f"SELECT d.id FROM {_BOTH} ORDER BY d.due_at, d.rank, d.number LIMIT :limit")
 _COUNT = sql(f"SELECT count(*) AS due FROM (SELECT d.id FROM {_BOTH} LIMIT {MOST_COUNTED}) AS d")
+_OTHERS = sql(
+    f"""
+    SELECT kind, count(*) AS due FROM (
+        SELECT d.kind FROM billing.due d WHERE d.tenant_id = :tenant
+          AND d.kind IN ('cancellation', 'pause_resume', 'incomplete_expiry')
+          AND (d.due_at <= :until OR d.kind = 'incomplete_expiry')
+        LIMIT {MOST_COUNTED}) AS d
+    GROUP BY kind
+    """
+)
+_PARKED = sql(
+    f"SELECT count(*) AS parked FROM (SELECT FROM billing.work_items k WHERE k.tenant_id = :tenant"
+    f" AND k.closed_at IS NULL AND k.kind = 'billing_run_parked' LIMIT {MOST_COUNTED}) AS k"
+)
 
 
 async def due_renewals(tx: Tx, tenant_id: UUID, *, until: datetime, limit: int) -> list[UUID]:
@@ -27,3 +41,13 @@ async def due_renewals(tx: Tx, tenant_id: UUID, *, until: datetime, limit: int) 
 async def count_due_renewals(tx: Tx, tenant_id: UUID, *, until: datetime) -> int:
     """How many there are, counted up to a million."""
     return int((await tx.rows(_COUNT, tenant=tenant_id, until=until))[0].due)
+
+
+async def others(tx: Tx, tenant_id: UUID, *, until: datetime) -> dict[str, int]:
+    """What is no renewal and may bill too, by its due kind: ends, pauses that begin or end; and
+    first payments that are awaited, whenever. With ``parked``, the subscriptions that a person has
+    to release. Counted up to a million."""
+    found = {
+        row.kind: int(row.due) for row in await tx.rows(_OTHERS, tenant=tenant_id, until=until)
+    }
+    return found | {"parked": int((await tx.rows(_PARKED, tenant=tenant_id))[0].parked)}

@@ -20,8 +20,8 @@ from subledger.platform.db import DUE_READER, Tx, sql
 from subledger.platform.due import DueQueue
 
 Key = tuple[UUID, UUID]
-RENEWALS, COLLECTIONS = "renewals", "collections"
-JOBS = (RENEWALS, COLLECTIONS)
+RENEWALS, COLLECTIONS, DUNNING = "renewals", "collections", "dunning"
+JOBS = (RENEWALS, COLLECTIONS, DUNNING)
 PARK, TENANT, INSTALLATION = "park", "tenant", "installation"
 
 _HOLDS = sql(

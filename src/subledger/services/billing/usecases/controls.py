@@ -79,8 +79,8 @@ async def set_switch(
     """Stop a tenant's job, or let it go on; a switch that stands so already changes nothing.
 
     ``renewals`` stops before the next batch is billed: what is due is set aside in its order and
-    is due again when no source holds the job any more. ``collections`` is payments' job, which
-    hears of it by the event. Returns whether anything changed.
+    is due again when no source holds the job any more. ``collections`` is payments' job and
+    ``dunning`` the scheduler's, which hear of it by the event. Returns whether anything changed.
     """
     at = await tx.now(tenant_id)
     turn = holds.turn_on if on else holds.turn_off

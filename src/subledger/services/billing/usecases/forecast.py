@@ -77,9 +77,12 @@ class CurrencyExpected:
 
 @dataclass(slots=True)
 class Forecast:
-    """The answer. ``computed`` of ``total`` subscriptions are in it; ``refused`` of those the
-    engine refuses to bill; ``differences`` change inside a period, and what the change itself
-    would bill or give back is left out."""
+    """The answer. ``computed`` of ``total`` subscriptions are in it; ``first`` of those begin then,
+    on their start day or at their trial's end; ``refused`` of those the engine refuses to bill.
+
+    Left out are what a person has to release (``parked``), last invoices (``endings``), what
+    ``pauses`` give back or charge again, renewals of what is not paid yet (``unpaid``), and what
+    ``differences``, changes inside a period, would bill or give back themselves."""
 
     from_at: datetime
     until_at: datetime
@@ -87,8 +90,13 @@ class Forecast:
     before_until_at: datetime
     computed: int = 0
     total: int = 0
+    first: int = 0
     refused: int = 0
     differences: int = 0
+    endings: int = 0
+    pauses: int = 0
+    unpaid: int = 0
+    parked: int = 0
     is_estimate: bool = False
     currencies: list[CurrencyExpected] = field(default_factory=list)
 
@@ -138,6 +146,11 @@ async def forecast(
         found.is_estimate, due = True, due[:MOST_SUBSCRIPTIONS]
     sums = await _compute(tx, memory, tenant_id, due, found)
     await _compare(tx, tenant_id, sums, found)
+    others = await store.others(tx, tenant_id, until=until)
+    found.endings = others.get(subscriptions.CANCELLATION, 0)
+    found.pauses = others.get(subscriptions.PAUSE, 0)
+    found.unpaid = others.get(subscriptions.EXPIRY, 0)
+    found.parked = others["parked"]
     return found
 
 
@@ -155,6 +168,8 @@ async def _compute(
                 found.is_estimate = True
                 return sums
             found.computed += 1
+            begins = coming.row.status in NOT_BEGUN
+            found.first += begins and _begins_at(coming.row._asdict()) <= found.until_at
             try:
                 async for at, total_minor in _invoices(tx, memory, coming, found):
                     day = (coming.row.currency, guard.day_of(at))
@@ -284,7 +299,8 @@ async def _invoices(
         period = draft.period
         if period is None:
             return
-        yield at, invoice_total(draft.total_minor)
+        if draft.lines:
+            yield at, invoice_total(draft.total_minor)
         attached = [_Given(each, draft.usage.get(str(each.id))) for each in attached]
         dirty = still_dirty(values, terms)
         values = begin.begun(values) | {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from subledger.contracts.events import FINAL_STEP_REQUIRED, RETRY_REQUIRED, Event
 from subledger.platform import ids
 from subledger.platform.db import Tx
-from subledger.services.scheduler import store
+from subledger.services.scheduler import holds, store
 
 
 async def announce(tx: Tx, limit: int) -> int:
@@ -13,11 +13,13 @@ async def announce(tx: Tx, limit: int) -> int:
 
     The event is in the log as surely as the row is gone, since both commit together: there is
     nothing to announce again after a crash, and a sandbox clock finds the moment settled. Waits
-    for no collection's lock (a consumer holds those while it waits for due rows).
+    for no collection's lock (a consumer holds those while it waits for due rows). What a kill
+    switch stops is set aside until it is let go.
     """
-    claimed = await store.due.claim(tx, limit)
-    if not claimed:
+    due = await store.due.claim(tx, limit)
+    if not due:
         return 0
+    claimed = await holds.not_held(tx, due)
     retries = await store.retry_numbers(tx, [(each.tenant_id, each.id) for each in claimed])
     clocks = await tx.clocks({each.tenant_id for each in claimed})
     policies = await store.policies(tx, {each.tenant_id for each in claimed})
@@ -45,4 +47,4 @@ async def announce(tx: Tx, limit: int) -> int:
             ]
         )
     await store.due.drop(tx, [(each.tenant_id, each.kind, each.id) for each in claimed])
-    return len(claimed)
+    return len(due)
