@@ -27,24 +27,26 @@ def front_port(pg_server: Server, secret_key: str) -> Iterator[int | None]:
 
 
 @pytest.fixture(scope="module")
-async def process(
-    module_database_url: str, secret_key: str, front_port: int | None
-) -> AsyncIterator[Assembly]:
+def options(module_database_url: str, secret_key: str, front_port: int | None) -> Options:
     """All services behind boundaries that send every DTO through JSON and back."""
 
     def url_of(name: str) -> str:
         url = make_url(migrate.service_url(module_database_url, name, secret_key))
         return url.set(port=front_port or url.port).render_as_string(hide_password=False)
 
-    assembly = assemble(
-        Options(
-            url_of=url_of,
-            secret_key=secret_key,
-            public_url="http://shop.test",
-            pool_size=3,
-            through_json=True,
-        )
+    return Options(
+        url_of=url_of,
+        secret_key=secret_key,
+        public_url="http://shop.test",
+        pool_size=3,
+        through_json=True,
     )
+
+
+@pytest.fixture(scope="module")
+async def process(options: Options) -> AsyncIterator[Assembly]:
+    """A process of all services, whose steps run when a story pumps them."""
+    assembly = assemble(options)
     await assembly.memory.catch_up()
     yield assembly
     await assembly.close()
