@@ -398,7 +398,7 @@ async def _apply(tx: Tx, planned: Planned, *, cause: UUID | None) -> None:
     row, draft, after = planned.row, planned.draft, dict(planned.after)
     # What is billed in arrears is still to come, and needs to know of the change.
     settled = {"dirty_from_period": after["dirty_from_period"] if _in_arrears(planned) else None}
-    if draft is not None and not draft.lines:
+    if draft is not None and not draft.lines and not planned.restarts:
         draft, after = None, after | settled
     now = planned.settles_now
     await phases.insert_phases(

@@ -40,13 +40,10 @@ class Planned:
 
     @property
     def settles_now(self) -> bool:
-        """Its lines make an invoice of their own; else they wait for the next one."""
-        return (
-            self.draft is not None
-            and bool(self.draft.lines)
-            and (
-                self.restarts
-                or self.settle == "now"
-                or (self.settle == "auto" and self.draft.total_minor > 0)
-            )
+        """Its lines make an invoice of their own; else they wait for the next one. A new cycle has
+        a run, and so an invoice, also where its first period bills nothing yet."""
+        if self.draft is None or self.restarts:
+            return self.draft is not None
+        return bool(self.draft.lines) and (
+            self.settle == "now" or (self.settle == "auto" and self.draft.total_minor > 0)
         )
