@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar as stdlib_calendar
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from hypothesis import given
@@ -189,3 +189,38 @@ def test_every_moment_lies_in_exactly_the_period_that_is_found(anchor, interval,
     except DateOutOfRange:
         return
     assert found.start_at <= moment < found.end_at
+
+
+def _known(name: str) -> bool:
+    try:
+        parse_zone(name)
+    except UnknownTimeZone:
+        return False
+    return True
+
+
+EVERY_ZONE = sorted(filter(_known, available_timezones()))
+
+
+@given(
+    st.datetimes(datetime(1990, 1, 1), datetime(2049, 12, 31)),
+    st.sampled_from(EVERY_ZONE),
+    st.builds(Interval, st.sampled_from(list(Unit)), st.integers(1, 12)),
+    st.integers(0, 36_525),
+)
+def test_a_hundred_years_tile_in_every_zone(start_at, zone, interval, days):
+    """Around any day of the hundred years after any start: the boundaries are those of the naive
+    walk, each after the one before, and the moment lies between two of them."""
+    anchor = Anchor(start_at.replace(tzinfo=UTC), zone)
+    moment = anchor.at + timedelta(days=days)
+    n = index_at(anchor, interval, moment)
+    found = {k: boundary(anchor, interval, k) for k in range(max(n - 2, 0), n + 3)}
+    assert all(here < following for here, following in pairwise(found.values()))
+    assert found[n] <= moment < found[n + 1]
+    local = anchor.at.astimezone(ZoneInfo(zone))
+    for k, at_found in found.items():
+        day = naive_local_date(local.date(), interval, k)
+        wall = datetime.combine(day, local.time(), tzinfo=ZoneInfo(zone)).replace(fold=0)
+        there = wall.astimezone(UTC).astimezone(ZoneInfo(zone))
+        if k and there - wall < timedelta(days=1):  # a day left out has tests of its own
+            assert at_found == wall.astimezone(UTC)
