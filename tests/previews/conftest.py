@@ -1,5 +1,5 @@
 """The stories' process: all services behind boundaries, on a real PostgreSQL."""
 
-from tests.stories.conftest import front_port, process
+from tests.stories.conftest import front_port, options, process
 
-__all__ = ["front_port", "process"]
+__all__ = ["front_port", "options", "process"]

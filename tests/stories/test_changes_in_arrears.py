@@ -30,15 +30,11 @@ async def test_a_cycle_that_begins_anew_with_nothing_to_bill_has_a_run_of_its_ow
 
     assert changed["current_period_end_at"] == seen["current_period_end_at"]
     assert changed["current_period_end_at"] == "2026-02-07T10:00:00Z"
-    made = await shop.last_invoice(viewer)
-    assert (made["reason"], made["status"], made["total_minor"]) == (
-        "subscription_change", "paid", 0,
-    )  # fmt: skip
+    assert await shop.invoices(viewer) == [], "an invoice has a line"
     assert await shop.new_events(viewer) == [
-        "subscription.changed", "invoice.finalized", "invoice.paid", "entitlement.revoked",
-        "entitlement.granted",
+        "subscription.changed", "entitlement.revoked", "entitlement.granted",
     ]  # fmt: skip
     await shop.check()
     await shop.move_to("2026-02-10")
-    assert [each[2] for each in await shop.invoices(viewer)] == [0, 0, 0]
+    assert [each[2] for each in await shop.invoices(viewer)] == [0]
     await shop.check()

@@ -211,7 +211,7 @@ class ForeseenChange(Strict):
             after_interval=None if compared is None else _interval(compared.after),
             difference_minor=None if compared is None else compared.difference_minor,
             immediate_minor=foreseen.immediate_minor,
-            is_invoiced_at_once=planned is not None and planned.settles_now,
+            is_invoiced_at_once=planned is not None and planned.invoices_now,
         )
 
 

@@ -42,8 +42,9 @@ class PurchasePreview(Strict):
         }
     )
 
-    status: Literal["incomplete", "trialing", "pending"] = Field(
-        description="Before its first payment: `incomplete`, or what it waits for."
+    status: Literal["incomplete", "active", "trialing", "pending"] = Field(
+        description="Before its first payment: `incomplete`, `active` if nothing is to be paid now,"
+        " or what it waits for."
     )
     plan_id: PlanId
     plan_version_id: PlanVersionId
@@ -66,7 +67,7 @@ class PurchasePreview(Strict):
         draft, opened = made.draft, made.opening
         assert draft.period is not None, "the first period is in sight"
         return cls(
-            status=made.row["status"],
+            status=opened.waits or ("incomplete" if draft.total_minor > 0 else "active"),
             plan_id=made.terms.plan_id,
             plan_version_id=made.terms.plan_version_id,
             currency=draft.currency,

@@ -39,9 +39,14 @@ class Planned:
         return self.effective_at > self.at
 
     @property
+    def invoices_now(self) -> bool:
+        """Whether its lines make an invoice of their own: one without a line is none."""
+        return self.settles_now and self.draft is not None and bool(self.draft.lines)
+
+    @property
     def settles_now(self) -> bool:
-        """Its lines make an invoice of their own; else they wait for the next one. A new cycle has
-        a run, and so an invoice, also where its first period bills nothing yet."""
+        """Its lines are billed by a run of their own; else they wait for the next one. A new cycle
+        has a run also where its first period bills nothing yet."""
         if self.draft is None or self.restarts:
             return self.draft is not None
         return bool(self.draft.lines) and (
