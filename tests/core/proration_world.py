@@ -8,10 +8,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import strategies as st
 
 from subledger.core.calendar import Alignment, Anchor, Grid, Interval, Period, Unit, align
-from subledger.core.proration import (
-    By,
-    ByTime,
-)
+from subledger.core.proration import By, ByTime
 
 MONTH = Interval(Unit.MONTH)
 # Clocks change at midnight, after it by a minute, by half an hour, by a whole day left out.

@@ -20,7 +20,7 @@ from subledger.core.calendar import Anchor, Interval, Unit, boundary
 from subledger.core.discounts import Discount, Duration, Kind, Running
 from subledger.core.invoicing import content_hash, draft, redraft
 from subledger.core.pricing import Commitment, Flat, PerUnit, Usage
-from subledger.core.proration import BY_DAY, BY_SECOND
+from subledger.core.proration import BY_SECOND, By, ByTime, Denominator, Rounds
 from subledger.core.tax import Place, Rate, Rounding
 from subledger.core.timeline import Item, Line, Phase, Taxed, Timeline, Timing
 
@@ -176,6 +176,12 @@ percent = st.one_of(
 )  # fmt: skip
 
 
+MODES = [
+    ByTime(by, rounds=rounds, denominator=denominator)
+    for by in By for rounds in Rounds for denominator in Denominator
+]  # fmt: skip
+
+
 @st.composite
 def lives(draw: Any) -> Timeline:
     """Up to four phases within four months, any prices, a discount, taxes rounded in some way."""
@@ -185,7 +191,7 @@ def lives(draw: Any) -> Timeline:
     return known(
         *_steady(phases),
         attached=() if discount is None else (Running(discount),),
-        proration=draw(st.sampled_from([BY_DAY, BY_SECOND])),
+        proration=draw(st.sampled_from(MODES)),
         tax_rounding=draw(st.sampled_from(list(Rounding))),
     )
 

@@ -1,4 +1,4 @@
-"""Proration: shares tile, stubs, runs of parts."""
+"""Proration: shares tile, amounts are rounded once. Runs are in ``test_proration_runs``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from subledger.core.calendar import Alignment, Anchor, Grid, Interval, Period, Unit, align
+from subledger.core.calendar import Anchor, Period
 from subledger.core.calendar import period as nth_period
 from subledger.core.errors import (
     AmountOutOfRange,
@@ -28,18 +28,13 @@ from subledger.core.proration import (
     NONE,
     By,
     ByTime,
-    Denominator,
-    PartKind,
     charged_until,
-    cycles,
     fraction,
     local_days,
-    overlap,
-    parts,
     prorate,
     share,
 )
-from tests.core.proration_world import FEBRUARY, MODES, MOMENTS, MONTH, ZONES, anchored, at, span
+from tests.core.proration_world import FEBRUARY, MODES, MOMENTS, MONTH, ZONES, at, span
 
 # Shares
 
@@ -205,12 +200,6 @@ def test_refusals():
         prorate(10**16, Fraction(1, 2))
 
 
-def test_overlap_clips_to_the_nearer_edge():
-    assert overlap(span("2026-01-15", "2026-02-03"), FEBRUARY) == span("2026-02-01", "2026-02-03")
-    assert overlap(span("2026-01-15", "2026-01-20"), FEBRUARY) == span("2026-02-01", "2026-02-01")
-    assert overlap(span("2026-03-15", "2026-03-20"), FEBRUARY) == span("2026-03-01", "2026-03-01")
-
-
 # Amounts
 
 
@@ -224,6 +213,23 @@ def test_an_amount_is_rounded_once_half_away_from_zero(amount, share):
     assert found.amount_minor == round_half_up(found.exact)
     assert found.exact - found.amount_minor == found.residue
     assert abs(found.residue) <= Fraction(1, 2)
+
+
+def test_of_an_odd_cent_the_side_that_is_rounded_gets_the_half():
+    half = Fraction(1, 2)
+    assert prorate(999, half).amount_minor == 500
+    assert prorate(999, half, half).amount_minor == 499
+
+
+@given(amount=st.integers(0, 10**15), share=st.fractions(0, 1), rest=st.fractions(0, 1))
+def test_what_is_used_and_what_is_given_back_make_up_what_was_billed(amount, share, rest):
+    assume(share + rest <= 1)
+    used = prorate(amount, share, rest)
+    assert used.amount_minor + prorate(amount, rest).amount_minor == (
+        prorate(amount, share + rest).amount_minor
+    )
+    assert used.exact - used.amount_minor == used.residue
+    assert abs(used.residue) <= 1
 
 
 # The last day
@@ -244,15 +250,6 @@ def test_a_last_day_ends_with_its_period():
     assert charged_until(at("2026-02-28T05:00"), whole, LAST_DAY, "UTC") == whole.end_at
 
 
-def test_start_and_end_on_one_day_is_one_day_of_use():
-    start, end = at("2026-09-05T08:00"), at("2026-09-05T20:00")
-    anchor = anchored(1, "2026-09-05")
-    run = parts(start, end, anchor=anchor, interval=MONTH, horizon_at=end, mode=LAST_DAY)
-    assert cycles(run) == Fraction(1, 30)
-    run = parts(start, end, anchor=anchor, interval=MONTH, horizon_at=end)
-    assert cycles(run) == 0
-
-
 @given(moment=MOMENTS, zone=st.sampled_from(ZONES), hour=st.integers(0, 23))
 def test_used_and_unused_add_up_with_the_last_day_charged(moment, zone, hour):
     anchor = Anchor(moment.replace(day=1, hour=hour), zone)
@@ -263,103 +260,3 @@ def test_used_and_unused_add_up_with_the_last_day_charged(moment, zone, hour):
     assert local_days(whole.start_at, min(moment, whole.end_at), zone) <= local_days(
         whole.start_at, until, zone
     )
-
-
-# Runs
-
-
-def test_a_run_has_a_stub_whole_periods_and_a_stub():
-    run = parts(
-        at("2011-01-31"), at("2011-03-10"), anchor=anchored(7, "2011-01-31"), interval=MONTH,
-        horizon_at=at("2011-04-21"),
-    )  # fmt: skip
-    assert [(each.kind, each.fraction) for each in run] == [
-        (PartKind.LEADING, Fraction(7, 31)),
-        (PartKind.WHOLE, 1),
-        (PartKind.TRAILING, Fraction(3, 31)),
-    ]
-
-
-def test_three_denominators_of_a_leading_stub():
-    start, anchor = at("2011-02-14"), anchored(31, "2011-02-14")
-    found = [
-        parts(
-            start, None, anchor=anchor, interval=MONTH, horizon_at=start,
-            mode=ByTime(denominator=each),
-        )[0].share.whole
-        for each in Denominator
-    ]  # fmt: skip
-    assert found == [28, 31, 28]  # from 31 January; from 28 January; to 14 March
-
-
-def test_an_imagined_period_shorter_than_the_stub_is_the_stub():
-    anchor = anchored(31, "2026-04-30")
-    run = parts(
-        at("2026-04-30T10:00"), None, anchor=anchor, interval=MONTH,
-        horizon_at=at("2026-05-01"), mode=ByTime(By.SECOND, denominator=Denominator.IMAGINED),
-    )  # fmt: skip
-    assert [each.fraction for each in run] == [1]
-
-
-def test_without_proration_each_stub_costs_the_full_price():
-    run = parts(
-        at("2011-01-31"), at("2011-03-10"), anchor=anchored(7, "2011-01-31"), interval=MONTH,
-        horizon_at=at("2011-04-21"), mode=NONE,
-    )  # fmt: skip
-    assert [each.fraction for each in run] == [1, 1, 1]
-
-
-def test_in_arrears_a_part_is_due_when_it_has_ended():
-    def due(day: str) -> int:
-        return len(
-            parts(
-                at("2026-01-10"), at("2026-03-05"), anchor=anchored(1, "2026-01-10"),
-                interval=MONTH, horizon_at=at(day), in_arrears=True,
-            )
-        )  # fmt: skip
-
-    assert [due(day) for day in ("2026-01-31", "2026-02-01", "2026-03-04", "2026-03-05")] == [
-        0, 1, 2, 3,
-    ]  # fmt: skip
-
-
-def test_runs_are_bounded_and_ordered():
-    days = {"anchor": anchored(1, "2026-01-01"), "interval": Interval(Unit.DAY)}
-    with pytest.raises(InvalidProration):
-        parts(at("2026-01-01"), None, horizon_at=at("2036-01-01"), **days)
-    with pytest.raises(InvalidSequence):
-        parts(at("2026-01-02"), at("2026-01-01"), horizon_at=at("2026-01-02"), **days)
-    with pytest.raises(InvalidSequence):
-        parts(at("2026-01-02"), None, horizon_at=at("2026-01-01"), **days)
-    assert parts(at("2026-01-02"), at("2026-01-02"), horizon_at=at("2026-01-02"), **days) == ()
-
-
-@given(
-    start=MOMENTS,
-    length=st.timedeltas(timedelta(0), timedelta(days=700)),
-    day=st.integers(1, 31),
-    interval=st.sampled_from([MONTH, Interval(Unit.QUARTER), Interval(Unit.MONTH, 5)]),
-    mode=st.sampled_from([*MODES, *(ByTime(denominator=each) for each in Denominator)]),
-    zone=st.sampled_from(ZONES),
-)
-def test_parts_tile_the_run(start, length, day, interval, mode, zone):
-    anchor = align(start, zone, interval, Alignment(Grid.DAY, day))
-    end = start + length
-    run = parts(start, end, anchor=anchor, interval=interval, horizon_at=end, mode=mode)
-    assert all(a.period.end_at == b.period.start_at for a, b in pairwise(run))
-    assert not run or (run[0].period.start_at, run[-1].period.end_at) == (start, end)
-    assert all(each.kind is PartKind.WHOLE for each in run[1:-1])
-    assert all(0 <= each.fraction <= 1 for each in run)
-    assert all(each.fraction == 1 for each in run if each.kind is PartKind.WHOLE)
-
-
-def test_a_period_counted_back_reaches_its_stub_across_a_clock_change():
-    # 02:30 on the 29th; on 29 March that is 03:30, and a month back from there is after 02:45.
-    zone = "Europe/Berlin"
-    anchor = Anchor(at("2026-01-29T02:30", zone), zone)
-    start = at("2026-02-28T02:45", zone)
-    run = parts(
-        start, None, anchor=anchor, interval=MONTH, horizon_at=start,
-        mode=ByTime(denominator=Denominator.COUNTED_BACK),
-    )  # fmt: skip
-    assert [each.whole.start_at for each in run] == [start]

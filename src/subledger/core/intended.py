@@ -7,8 +7,8 @@ together are discounted together; their tax is computed once it is known which o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -16,135 +16,23 @@ from itertools import pairwise
 from typing import Any
 
 from subledger.core import discounts as discounting
-from subledger.core import proration, sharing
-from subledger.core.calendar import Period, boundary, index_at
+from subledger.core import sharing
+from subledger.core.calendar import Period
 from subledger.core.difference import ENGINE_VERSION
 from subledger.core.discount_parts import Units, take_units
 from subledger.core.discounts import Kind, Running, Spread, Target, Usage, runs
-from subledger.core.money import check_amount, round_half_up
+from subledger.core.parts import Part, ends_in, parts_in, share_in, share_of
 from subledger.core.pricing import Commitment, Priced, exact_text, price
 from subledger.core.pricing import Usage as Used
-from subledger.core.proration import Share
+from subledger.core.proration import Prorated, Share, prorate
 from subledger.core.timeline import (
     DEFAULTS,
-    FirstPeriod,
     Item,
     Line,
-    Phase,
     Taxed,
     Timeline,
     Timing,
 )
-
-Window = tuple[Timing, int]
-"""When and how often prices are billed: what they have in common that share a period."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """An item and the time in ``whole`` that it is paid for."""
-
-    item: Item
-    time: Period
-    whole: Period
-
-
-def windows(timeline: Timeline) -> tuple[Window, ...]:
-    """The kinds of period that the timeline's prices have."""
-    found = {(item.timing, item.every) for each in timeline.phases for item in each.items}
-    return tuple(sorted(found))
-
-
-def parts_at(timeline: Timeline, kinds: Sequence[Window], n: int, start_at: datetime) -> list[Part]:
-    """Who pays for which time, of what falls due where the n-th period begins."""
-    found: list[Part] = []
-    for timing, every in kinds:
-        if n % every:
-            continue
-        if timing is Timing.ARREARS:
-            before = boundary(timeline.anchor, timeline.interval, n - every)
-            whole = Period(before, start_at)
-        else:
-            whole = Period(start_at, boundary(timeline.anchor, timeline.interval, n + every))
-        found += _parts(timeline, timing, every, whole)
-    return found
-
-
-def parts_at_end(timeline: Timeline, kinds: Sequence[Window]) -> list[Part]:
-    """Who pays for which time, of what falls due where the subscription ends: the periods in
-    arrears that run until then."""
-    assert timeline.ended_at is not None, "it ends"
-    n = index_at(timeline.anchor, timeline.interval, timeline.ended_at)
-    if boundary(timeline.anchor, timeline.interval, n) == timeline.ended_at:
-        n -= 1
-    found: list[Part] = []
-    for timing, every in kinds:
-        if timing is Timing.ARREARS:
-            first = n - n % every
-            whole = Period(
-                boundary(timeline.anchor, timeline.interval, first),
-                boundary(timeline.anchor, timeline.interval, first + every),
-            )
-            found += _parts(timeline, timing, every, whole)
-    return found
-
-
-def running_part(timeline: Timeline, price_id: str, at: datetime) -> Part | None:
-    """The part of a period that a price is paid for at a moment; None if it is not paid then."""
-    for timing, every in windows(timeline):
-        n = index_at(timeline.anchor, timeline.interval, at)
-        first = n - n % every
-        whole = Period(
-            boundary(timeline.anchor, timeline.interval, first),
-            boundary(timeline.anchor, timeline.interval, first + every),
-        )
-        for part in _parts(timeline, timing, every, whole):
-            if part.item.price_id == price_id and part.time.start_at <= at < part.time.end_at:
-                return part
-    return None
-
-
-def _parts(timeline: Timeline, timing: Timing, every: int, whole: Period) -> Iterator[Part]:
-    """The parts of one period. What a change leaves as it was is not cut."""
-    if timeline.first_period is FirstPeriod.FULL and _starts_in(timeline, whole):
-        whole = Period(timeline.phases[0].from_at, whole.end_at)
-    until, ends = whole.end_at, timeline.ended_at
-    if ends is not None and ends < until and not (timeline.serves_out and timing is Timing.ADVANCE):
-        until = ends
-    found: list[Part] = []
-    open_at: dict[Item, int] = {}
-    for items, start_at, end_at in _stretches(timeline.phases, whole.start_at, until):
-        for item in items:
-            if item.timing is not timing or item.every != every:
-                continue
-            place = open_at.get(item)
-            if place is not None and found[place].time.end_at == start_at:
-                grown = Period(found[place].time.start_at, end_at)
-                found[place] = replace(found[place], time=grown)
-            else:
-                open_at[item] = len(found)
-                found.append(Part(item, Period(start_at, end_at), whole))
-    for each in found:
-        if timing is not Timing.ONCE or _begins(timeline.phases, each):
-            yield each
-
-
-def _stretches(
-    phases: Sequence[Phase], start_at: datetime, end_at: datetime
-) -> Iterator[tuple[Sequence[Item], datetime, datetime]]:
-    """What is paid from when to when, between two moments."""
-    following = [each.from_at for each in phases[1:]] + [end_at]
-    for phase, next_at in zip(phases, following, strict=True):
-        begins, ends = max(phase.from_at, start_at), min(next_at, end_at)
-        if begins < ends:
-            yield phase.items, begins, ends
-
-
-def _begins(phases: Sequence[Phase], part: Part) -> bool:
-    """Whether the price begins with this part, as one that is billed once must."""
-    name = part.item.price_id
-    begins = (each.from_at for each in phases if any(item.price_id == name for item in each.items))
-    return next(begins) == part.time.start_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,25 +54,20 @@ def due(
     at = max(due_at, timeline.phases[0].from_at)
     attached = [each for each in attached if each.has_begun(at)]
     units, free = _free_units(timeline, parts, attached, at)
-    shares = [_share_of(timeline, each) for each in parts]
+    shares = [share_of(timeline, each) for each in parts]
     priced = _priced(timeline, parts, shares, units)
-    exact = [
-        each.amount if share is None else each.amount * share.fraction
-        for each, share in zip(priced, shares, strict=True)
-    ]
-    gross = [check_amount(round_half_up(each)) for each in exact]
+    costs = [_cost(each.amount, share) for each, share in zip(priced, shares, strict=True)]
+    gross = [each.amount_minor for each in costs]
     taken, steps, usage = _discounted(timeline, parts, gross, attached, at)
     lines = []
     for n, part in enumerate(parts):
         derivation = {
             "engine": ENGINE_VERSION,
             "steps": [_step(each) for each in priced[n].steps],
-            "exact": exact_text(exact[n]),
+            "exact": exact_text(costs[n].exact),
             **_shared(shares[n]),
             "rounding": "half_up",
-            "residue": exact_text(Fraction(exact[n]) - gross[n])
-            if isinstance(exact[n], Fraction)
-            else "0",
+            "residue": exact_text(costs[n].residue),
             "gross_minor": gross[n],
             "discounts": [*free[n], *steps[n]] if free else list(steps[n]),
             "net_minor": gross[n] - taken[n],
@@ -217,36 +100,9 @@ def _step(step: Any) -> dict[str, Any]:
 # Prices -------------------------------------------------------------------------------------------
 
 
-def _share_of(timeline: Timeline, part: Part) -> Share | None:
-    """The share of its period that a part pays; None for all of it. What was used, and what is
-    billed once, is not shared by time, and a commitment counts the time itself. What was used in
-    a free stub is free as its time is; a set-up fee is not for the time, and is paid."""
-    if part.time == part.whole or part.item.timing is Timing.ONCE:
-        return None
-    if part.item.metered and not _is_free(timeline, part.whole):
-        return None
-    if isinstance(part.item.model, Commitment):
-        return None
-    return _share(timeline, part.time, part.whole)
-
-
-def _share(timeline: Timeline, part: Period, whole: Period) -> Share:
-    mode = proration.NONE if _is_free(timeline, whole) else timeline.proration
-    return proration.share(part, whole, mode, timeline.anchor.timezone)
-
-
-def _is_free(timeline: Timeline, whole: Period) -> bool:
-    """Whether what a period is served of is a free stub. A start at another hour of the period's
-    first day leaves out no day: it is paid."""
-    if timeline.first_period is not FirstPeriod.FREE or not _starts_in(timeline, whole):
-        return False
-    start_at, zone = timeline.phases[0].from_at, timeline.anchor.timezone
-    return proration.local_days(whole.start_at, start_at, zone) > 0
-
-
-def _starts_in(timeline: Timeline, whole: Period) -> bool:
-    """Whether the subscription starts inside this period."""
-    return whole.start_at < timeline.phases[0].from_at < whole.end_at
+def _cost(amount: int | Fraction, share: Share | None) -> Prorated:
+    """What a price comes to, rounded once."""
+    return prorate(amount, 1) if share is None else prorate(amount, share.fraction, share.rest)
 
 
 def _priced(
@@ -276,11 +132,11 @@ def _missing(
     assert isinstance(part.item.model, Commitment)
     before = [
         each
-        for each in _parts(timeline, Timing.ADVANCE, part.item.every, part.whole)
+        for each in parts_in(timeline, Timing.ADVANCE, part.item.every, part.whole)
         if not isinstance(each.item.model, Commitment)
     ]
     priced = [
-        (price(each.item.model, each.item.quantity), _share_of(timeline, each)) for each in before
+        (price(each.item.model, each.item.quantity), share_of(timeline, each)) for each in before
     ]
     priced += [
         (price(each.item.model, used), share)
@@ -289,12 +145,9 @@ def _missing(
         and each.item.timing is Timing.ARREARS
         and not isinstance(each.item.model, Commitment)
     ]
-    charged = sum(
-        round_half_up(each.amount if share is None else each.amount * share.fraction)
-        for each, share in priced
-    )
+    charged = sum(_cost(each.amount, share).amount_minor for each, share in priced)
     whole = part.time == part.whole
-    fraction = Fraction(1) if whole else _share(timeline, part.time, part.whole).fraction
+    fraction = Fraction(1) if whole else share_in(timeline, part.time, part.whole).fraction
     return part.item.model.missing(charged, fraction)
 
 
@@ -421,17 +274,17 @@ def _slices(timeline: Timeline, whole: Period) -> list[tuple[Period, Fraction]]:
         return [(whole, Fraction(1))]
     first = max(whole.start_at, phases[0].from_at)
     until = whole.end_at
-    if timeline.ended_at is not None and first < timeline.ended_at < until:
-        until = timeline.ended_at
+    if timeline.ended_at is not None and first < timeline.ended_at:
+        until = ends_in(timeline, whole)
     inside = [each.from_at for each in phases if first < each.from_at < until]
     found = [Period(start, end) for start, end in pairwise([first, *inside, until])]
     if len(found) == 1:
         return [(found[0], Fraction(1))]
-    covered = _share(timeline, Period(first, until), whole).fraction
+    covered = share_in(timeline, Period(first, until), whole).fraction
     return [
         (
             each,
-            Fraction(_share(timeline, each, whole).fraction, covered) if covered else Fraction(0),
+            Fraction(share_in(timeline, each, whole).fraction, covered) if covered else Fraction(0),
         )
         for each in found
     ]
@@ -445,14 +298,15 @@ def _covered(timeline: Timeline, parts: Sequence[Part]) -> Fraction:
     if start_at <= whole.start_at and end_at >= whole.end_at:
         return Fraction(1)
     time = Period(max(start_at, whole.start_at), min(end_at, whole.end_at))
-    return _share(timeline, time, whole).fraction
+    return share_in(timeline, time, whole).fraction
 
 
 def _shared(share: Share | None) -> dict[str, Any]:
     """What the derivation says of the part of the period that a line covers."""
     if share is None:
         return {"fraction": "1"}
-    return {"fraction": exact_text(share.fraction), "proration": share.derivation}
+    found = {"fraction": exact_text(share.fraction), "proration": share.derivation}
+    return {**found, "rest": exact_text(share.rest)} if share.rest else found
 
 
 _NO_TAX = Decimal(0)

@@ -23,9 +23,10 @@ from subledger.core import tax as taxes
 from subledger.core.calendar import Period, boundary
 from subledger.core.difference import difference, discounts_of
 from subledger.core.discounts import Running, Usage
-from subledger.core.intended import due, parts_at, parts_at_end, windows
+from subledger.core.intended import due
 from subledger.core.money import check_amount
 from subledger.core.noted import held
+from subledger.core.parts import parts_at, parts_at_end, windows
 from subledger.core.tax import LineTax, TaxLine
 from subledger.core.timeline import UNTAXED, Draft, Line, Taxed, Timeline
 

@@ -9,7 +9,7 @@ comes twice counts once, one that a zone left out counts as a date (it was neith
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -24,14 +24,12 @@ from subledger.core.calendar import (
     Interval,
     Period,
     boundary,
-    index_at,
     parse_zone,
 )
 from subledger.core.errors import DateOutOfRange, InvalidProration, InvalidSequence
-from subledger.core.money import check_amount
+from subledger.core.money import check_amount, round_half_up
 from subledger.core.pricing import exact_text
 
-MOST_PARTS = 1_200
 MOST_DECIMALS = 18
 
 
@@ -59,19 +57,32 @@ class Denominator(StrEnum):
     IMAGINED = "imagined"
 
 
+class Rounds(StrEnum):
+    """Which side of what was billed in advance is rounded where a change cuts it; the other side
+    is the rest, so that both always make up what was billed. They differ by one minor unit, and
+    only where the cut is exactly half of one.
+
+    ``USED``: what was used. ``CREDIT``: what is given back (Stripe, Polar, Meteroid, Kill Bill).
+    """
+
+    USED = "used"
+    CREDIT = "credit"
+
+
 @dataclass(frozen=True, slots=True)
 class ByTime:
     """Proration by elapsed time.
 
     ``last_day_charged``: use that ends within a local day is charged to that day's end
-    (``charged_until``). ``scale``: fractions are cut to so many decimals, half up (Kill Bill: 9);
-    None keeps them exact. Raises InvalidProration for a scale outside 1…18.
+    (``charged_until``; Lago, Flexprice). ``scale``: fractions are cut to so many decimals, half up
+    (Kill Bill: 9); None keeps them exact. Raises InvalidProration for a scale outside 1…18.
     """
 
     by: By = By.DAY
     last_day_charged: bool = False
     denominator: Denominator = Denominator.GRID
     scale: int | None = None
+    rounds: Rounds = Rounds.USED
 
     def __post_init__(self) -> None:
         if self.scale is not None and not 1 <= self.scale <= MOST_DECIMALS:
@@ -91,12 +102,16 @@ BY_MONTH_OF_30 = ByTime(By.MONTH_OF_30)
 NONE = ByTime(By.NONE)
 
 
+_NOTHING = Fraction(0)
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """A part's fraction of its whole and the counts that made it.
 
     ``before`` counts from the whole's start to the part's; ``unit`` is ``day``, ``second``,
-    ``microsecond``, ``day_of_30`` or ``period``.
+    ``microsecond``, ``day_of_30`` or ``period``. ``rest`` is the fraction that follows the part and
+    that is rounded in its stead (``Rounds.CREDIT``); zero if the part itself is rounded.
     """
 
     fraction: Fraction
@@ -106,6 +121,7 @@ class Share:
     part: int
     whole: int
     scale: int | None = None
+    rest: Fraction = _NOTHING
 
     @property
     def derivation(self) -> dict[str, Any]:
@@ -166,19 +182,13 @@ def _check_inside(part: Period, whole: Period) -> None:
         )
     if part.start_at < whole.start_at or part.end_at > whole.end_at:
         raise InvalidProration(
-            "a part lies within its period", pointer="/start_at", fix="Clip it with overlap()."
+            "a part lies within its period", pointer="/start_at", fix="Clip it to its period."
         )
 
 
 def _cut(count: int, total: int, scale: int) -> int:
     power: int = 10**scale
     return (2 * count * power + total) // (2 * total)
-
-
-def overlap(part: Period, whole: Period) -> Period:
-    """What of ``part`` lies in ``whole``; empty at the nearer edge if nothing does."""
-    start_at = min(max(part.start_at, whole.start_at), whole.end_at)
-    return Period(start_at, max(start_at, min(part.end_at, whole.end_at)))
 
 
 _EPOCH = datetime(MIN_YEAR, 1, 1, tzinfo=UTC)
@@ -242,126 +252,43 @@ class Prorated:
     """An amount rounded once (minor units), what it was exactly, and exact less rounded."""
 
     amount_minor: int
-    exact: Fraction
-    residue: Fraction
+    exact: int | Fraction
+    residue: int | Fraction
 
 
-def prorate(amount: int | Fraction, fraction: Fraction) -> Prorated:
+def prorate(
+    amount: int | Fraction, fraction: int | Fraction, rest: Fraction = _NOTHING
+) -> Prorated:
     """``amount`` (minor units, may be negative) times ``fraction``, rounded half away from zero.
 
-    Raises InvalidProration for a fraction outside [0, 1], AmountOutOfRange beyond ±10^15.
+    With a ``rest`` that is rounded instead: what both cost together, less what the rest does.
+    Raises InvalidProration for fractions outside [0, 1], AmountOutOfRange beyond ±10^15.
     """
-    if not 0 <= fraction.numerator <= fraction.denominator:
+    if fraction < 0 or rest < 0 or fraction + rest > 1:
         raise InvalidProration(
             "a fraction lies between 0 and 1", pointer="/fraction", fix="Take whole periods off."
         )
-    above = amount.numerator * fraction.numerator
-    below = amount.denominator * fraction.denominator
-    size = (2 * abs(above) + below) // (2 * below)
-    rounded = check_amount(size if above >= 0 else -size, pointer="/amount")
-    return Prorated(rounded, Fraction(above, below), Fraction(above - rounded * below, below))
+    exact = amount if fraction == 1 else amount * fraction
+    rounded = round_half_up(exact)
+    if rest:
+        rounded = round_half_up(amount * (fraction + rest)) - round_half_up(amount * rest)
+    return Prorated(check_amount(rounded, pointer="/amount"), exact, exact - rounded)
 
 
-class PartKind(StrEnum):
-    """A part of a run of time: a whole period, or a stub that begins after its period does
-    (``LEADING``) or only ends before it (``TRAILING``)."""
+def measured(stub: Period, whole: Period, mode: Mode, timezone: str, interval: Interval) -> Period:
+    """What a leading ``stub`` of a grid's period ``whole`` is measured against, by the mode.
 
-    LEADING = "leading"
-    WHOLE = "whole"
-    TRAILING = "trailing"
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of a run, the period it is measured against, and its share of that."""
-
-    kind: PartKind
-    period: Period
-    whole: Period
-    share: Share
-
-    @property
-    def fraction(self) -> Fraction:
-        return self.share.fraction
-
-
-def parts(
-    start_at: datetime,
-    end_at: datetime | None,
-    *,
-    anchor: Anchor,
-    interval: Interval,
-    horizon_at: datetime,
-    mode: Mode = BY_DAY,
-    in_arrears: bool = False,
-    most: int = MOST_PARTS,
-) -> tuple[Part, ...]:
-    """A run of use as leading stub, whole periods and trailing stub, as far as due.
-
-    Due are the parts that have begun by ``horizon_at``; in arrears those that have ended by it.
-    ``end_at`` None is an open end. In mode ``NONE`` a stub costs the full price. Raises
-    InvalidSequence if end or horizon lie before the start, InvalidProration above ``most`` parts.
+    Never shorter than the stub: an imagined period from 30 April ends on 30 May, while the stub may
+    last to 31 May; then the stub is the whole. In mode ``NONE`` a stub costs the full price.
     """
-    if horizon_at < start_at or (end_at is not None and end_at < start_at):
-        raise InvalidSequence(
-            "the end and the horizon do not lie before the start",
-            pointer="/end_at",
-            fix="Exchange the dates.",
-        )
-    found: list[Part] = []
-    n = index_at(anchor, interval, start_at)
-    grid = Period(boundary(anchor, interval, n), boundary(anchor, interval, n + 1))
-    while end_at is None or max(grid.start_at, start_at) < end_at:
-        covered = _covered(start_at, end_at, grid, mode, anchor.timezone)
-        if (covered.end_at if in_arrears else covered.start_at) > horizon_at:
-            break
-        if len(found) >= most:
-            raise InvalidProration(
-                f"a run has at most {most} parts", pointer="/end_at", fix="Bill it in pieces."
-            )
-        found.append(_part(covered, grid, mode, anchor.timezone, interval))
-        n += 1
-        grid = Period(grid.end_at, boundary(anchor, interval, n + 1))
-    return tuple(found)
-
-
-def _covered(
-    start_at: datetime, end_at: datetime | None, grid: Period, mode: Mode, timezone: str
-) -> Period:
-    until = grid.end_at if end_at is None else charged_until(end_at, grid, mode, timezone)
-    return overlap(Period(start_at, until), grid)
-
-
-def _part(covered: Period, grid: Period, mode: Mode, timezone: str, interval: Interval) -> Part:
-    if covered == grid:
-        kind = PartKind.WHOLE
-    else:
-        late = covered.start_at > grid.start_at
-        kind = PartKind.LEADING if late else PartKind.TRAILING
-    whole = grid
     if mode.by is By.NONE:
-        whole = covered
-    elif kind is PartKind.LEADING:
-        whole = _leading_whole(covered, grid, mode.denominator, timezone, interval)
-    return Part(kind, covered, whole, share(covered, whole, mode, timezone))
-
-
-def _leading_whole(
-    stub: Period, grid: Period, denominator: Denominator, timezone: str, interval: Interval
-) -> Period:
-    """Never shorter than the stub: an imagined period from 30 April ends on 30 May, while the
-    stub may last to 31 May; then the stub is the whole."""
-    match denominator:
+        return stub
+    match mode.denominator:
         case Denominator.GRID:
-            return grid
+            return whole
         case Denominator.COUNTED_BACK:
-            back = boundary(Anchor(grid.end_at, timezone), interval, -1)
-            return Period(min(back, stub.start_at), grid.end_at)
+            back = boundary(Anchor(whole.end_at, timezone), interval, -1)
+            return Period(min(back, stub.start_at), whole.end_at)
         case Denominator.IMAGINED:
             ahead = boundary(Anchor(stub.start_at, timezone), interval, 1)
             return Period(stub.start_at, max(ahead, stub.end_at))
-
-
-def cycles(run: Iterable[Part]) -> Fraction:
-    """How many periods' prices a run costs: the sum of its fractions."""
-    return sum((each.share.fraction for each in run), Fraction(0))

@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from subledger.core.errors import CoreError
-from subledger.core.intended import running_part
+from subledger.core.parts import running_part
 from subledger.core.pricing import PriceModel, Usage, kind_of, price, to_data
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
