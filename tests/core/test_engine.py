@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -313,30 +314,81 @@ def test_an_invoice_computed_again_has_the_same_hash(timeline):
     assert hashes[0] == hashes[1]
 
 
-def test_the_program_recomputes_taxes_discounts_and_credits(tmp_path):
+def explained(found: Any) -> dict[str, Any]:
+    """As ``GET /v1/invoices/{id}/explain`` tells a draft."""
+    return {
+        "total_minor": max(found.total_minor, 0),
+        "credited_minor": max(-found.total_minor, 0),
+        "inputs": {"taxes": list(found.taxes)},
+        "lines": [
+            {"kind": x.kind, "net_minor": x.net_minor, "tax_minor": x.tax_minor,
+             "derivation": dict(x.derivation)}
+            for x in found.lines
+        ],
+    }  # fmt: skip
+
+
+def recompute(data: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-I", PROGRAM, "-"], input=json.dumps(data), capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("rounds", list(Rounds))
+@pytest.mark.parametrize("tax_rounding", list(Rounding))
+def test_the_program_recomputes_taxes_discounts_and_credits(rounds, tax_rounding):
     taxed = Taxed((VAT, CITY))
     inside = Taxed((VAT,), inclusive=True)
     off = Discount("off", Kind.PERCENT, Decimal("12.5"), None, None, Duration.FOREVER, None)
     timeline = known(
         Phase(START, (item("a", 999, taxed=taxed), item("b", 1235, taxed=inside))),
-        attached=(Running(off),),
-    )
+        attached=(Running(off),), proration=ByTime(By.SECOND, rounds=rounds),
+        tax_rounding=tax_rounding,
+    )  # fmt: skip
+    half = Phase(START + timedelta(days=15, hours=12), ())
     first = draft(timeline, first_period=0, horizon_at=START)
-    half = replace(timeline, phases=(*timeline.phases, Phase(START + timedelta(days=9), ())))
-    back = draft(half, first_period=0, horizon_at=START, billed=first.lines)
+    cut = replace(timeline, phases=(*timeline.phases, half))
+    back = draft(cut, first_period=0, horizon_at=START, billed=first.lines)
     assert back.total_minor < 0
-    for n, found in enumerate((first, back)):
-        path = tmp_path / f"{n}.json"
-        path.write_text(json.dumps({
-            "total_minor": max(found.total_minor, 0),
-            "credited_minor": max(-found.total_minor, 0),
-            "inputs": {"taxes": list(found.taxes)},
-            "lines": [{"kind": x.kind, "net_minor": x.net_minor, "tax_minor": x.tax_minor,
-                       "derivation": x.derivation} for x in found.lines],
-        }))  # fmt: skip
-        ran = subprocess.run([sys.executable, "-I", PROGRAM, path], capture_output=True, text=True,
-                             check=False)  # fmt: skip
+    late = draft(cut, first_period=0, horizon_at=START)
+    # Half of 999 and of 1235 minor units, the halves of cents on one side or the other.
+    assert [x.gross_minor for x in late.lines] == ([500, 618], [499, 617])[rounds is Rounds.CREDIT]
+    for found in (first, back, late):
+        ran = recompute(explained(found))
         assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        (("steps", 0, "unit_amount"), "exact amount"),
+        (("fraction",), "exact amount"),
+        (("rest",), "rounding"),
+        (("residue",), "rounding"),
+        (("discounts", 0, "base_minor"), "base of a discount"),
+        (("discounts", 0, "amount_minor"), "discount"),
+        (("taxes", 0, "percent"), "exact tax"),
+        (("taxes", 0, "tax_minor"), "line 1"),
+    ],
+)  # fmt: skip
+def test_the_program_says_which_step_is_wrong(path, said):
+    off = Discount("off", Kind.PERCENT, Decimal("12.5"), None, None, Duration.FOREVER, None)
+    timeline = known(
+        Phase(START, (item("a", 999, taxed=Taxed((VAT,))),)),
+        Phase(START + timedelta(days=15, hours=12), ()),
+        attached=(Running(off),), proration=ByTime(By.SECOND, rounds=Rounds.CREDIT),
+    )  # fmt: skip
+    data = json.loads(json.dumps(explained(draft(timeline, first_period=0, horizon_at=START))))
+    assert recompute(data).returncode == 0
+    place = data["lines"][0]["derivation"]
+    for name in path[:-1]:
+        place = place[name]
+    known_value = place[path[-1]]
+    place[path[-1]] = known_value + 1 if isinstance(known_value, int) else "1/3"
+    ran = recompute(data)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith(said), ran.stderr
 
 
 def test_taxes_of_a_split_line_sum_to_the_whole():
