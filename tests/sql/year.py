@@ -15,6 +15,8 @@ from subledger.platform import ids
 from subledger.platform.db import story
 from subledger.platform.eventlog.consumer import Consumer
 from subledger.services.identity.usecases.delete_tenant import delete_tenant
+from tests.sql import year_parts
+from tests.sql.year_parts import buyer
 from tests.stories.shop import START, Shop, open_shop
 
 _EMIT = story("tests.sql_overpaid")
@@ -23,23 +25,23 @@ _EMIT = story("tests.sql_overpaid")
 async def live(shop: Shop, word: str, *, month: int) -> None:
     """Sell, page, decline, retry, lose answers, cancel, void, read; and two months pass."""
     plan = await shop.plan(f"{word}-basic", amounts={"EUR": 999, "JPY": 900})
-    good = await _buyer(shop, f"{word}-good", plan)
+    good = await buyer(shop, f"{word}-good", plan)
     await _catalogue(shop, word, plan)
-    late, lost, poor = [await _buyer(shop, f"{word}-{n}", plan) for n in ("late", "lost", "poor")]
+    late, lost, poor = [await buyer(shop, f"{word}-{n}", plan) for n in ("late", "lost", "poor")]
     leaving, staying = (
-        await _buyer(shop, f"{word}-leaving", plan),
-        await _buyer(shop, f"{word}-staying", plan),
+        await buyer(shop, f"{word}-leaving", plan),
+        await buyer(shop, f"{word}-staying", plan),
     )
     for subscription, when in ((leaving[1], "period_end"), (staying[1], "period_end")):
         await shop.post(f"/v1/subscriptions/{subscription}/cancel", {"when": when}, expect=200)
     await shop.post(f"/v1/subscriptions/{staying[1]}/undo-cancel", expect=200)
     await _changes(shop, word, plan)
-    await _pauses(shop, word, plan)
+    await year_parts.pauses(shop, word, plan)
     await _waiting_invoices(shop, word, plan)
     await _prices(shop, word)
     await _calendar(shop, word)
-    await _promotions(shop, word, plan)
-    await _credit_notes(shop, word, plan)
+    await year_parts.promotions(shop, word, plan)
+    await year_parts.credit_notes(shop, word, plan)
     await _pages(shop, word, plan)
     await _refused(shop, word, plan)
     await shop.card(late[0], "insufficient_funds:3")
@@ -47,7 +49,7 @@ async def live(shop: Shop, word: str, *, month: int) -> None:
     await shop.card(lost[0], "timeout")
     await shop.move_to(f"2026-{month:02d}-02T00:00:00")
     await shop.move_to(f"2026-{month:02d}-25T00:00:00")
-    gone = await _buyer(shop, f"{word}-gone", plan)
+    gone = await buyer(shop, f"{word}-gone", plan)
     await shop.post(f"/v1/subscriptions/{gone[1]}/cancel", {"when": "now"}, expect=200)
     method = (await shop.get("/v1/payment-methods", customer_id=gone[0]))["data"][0]["id"]
     assert (await shop.raw("DELETE", f"/v1/payment-methods/{method}")).status_code == 204
@@ -57,7 +59,7 @@ async def live(shop: Shop, word: str, *, month: int) -> None:
     await _look(shop, good)
     await _migrate(shop, word)
     await _guard(shop, word)
-    await _tax(shop, word, good[0])
+    await year_parts.tax(shop, word, good[0])
     await shop.pump.quiet()
 
 
@@ -103,24 +105,9 @@ async def open_and_close(shop: Shop) -> None:
     assert (await shop.raw("GET", "/readyz")).status_code == 200
 
 
-async def _buyer(shop: Shop, name: str, plan: str) -> tuple[str, str]:
-    customer = await shop.customer(name)
-    await shop.card(customer)
-    key = f"{name}-buys"
-    bought = await shop.post(
-        "/v1/subscriptions", {"customer_id": customer, "plan_id": plan}, Idempotency_Key=key
-    )
-    again = await shop.post(
-        "/v1/subscriptions", {"customer_id": customer, "plan_id": plan}, Idempotency_Key=key
-    )
-    assert again["id"] == bought["id"]
-    await shop.pump.quiet()
-    return customer, str(bought["id"])
-
-
 async def _changes(shop: Shop, word: str, plan: str) -> None:
     """More and fewer, now, on the next invoice, later, forgotten; another interval."""
-    _, subscription = await _buyer(shop, f"{word}-changing", plan)
+    _, subscription = await buyer(shop, f"{word}-changing", plan)
     path = f"/v1/subscriptions/{subscription}"
     yearly = await shop.plan(f"{word}-yearly", amounts={"EUR": 9999}, unit="year")
     other = await shop.plan(f"{word}-other", amounts={"EUR": 1999})
@@ -131,16 +118,16 @@ async def _changes(shop: Shop, word: str, plan: str) -> None:
     await shop.post(f"{path}/change", {"plan_id": plan, "at": "period_end"}, expect=200)
     await shop.post(f"{path}/undo-change", expect=200)
     await shop.post(f"{path}/change", {"plan_id": plan, "at": "period_end"}, expect=200)
-    _, second = await _buyer(shop, f"{word}-restarting", plan)
+    _, second = await buyer(shop, f"{word}-restarting", plan)
     await shop.post(f"/v1/subscriptions/{second}/change", {"plan_id": yearly}, expect=200)
     await shop.pump.quiet()
 
 
 async def _waiting_invoices(shop: Shop, word: str, plan: str) -> None:
     """One customer's renewals share a draft, another pays on terms."""
-    shared, _ = await _buyer(shop, f"{word}-shared", plan)
+    shared, _ = await buyer(shop, f"{word}-shared", plan)
     await shop.subscribe(shared, plan)
-    on_terms, _ = await _buyer(shop, f"{word}-terms", plan)
+    on_terms, _ = await buyer(shop, f"{word}-terms", plan)
     for customer, given in ((shared, {"consolidate": True}), (on_terms, {"net_days": 14})):
         path = f"/v1/customers/{customer}/invoice-terms"
         assert (await shop.raw("PUT", path, json=given)).status_code == 200
@@ -158,8 +145,8 @@ async def _calendar(shop: Shop, word: str) -> None:
     method = await shop.card(guest)
     wanted = {"plan_id": tried, "trial_end_behavior": "cancel"}
     await shop.post("/v1/subscriptions/preview", {"customer_id": payer, **wanted}, expect=200)
-    for buyer in (payer, guest):
-        await shop.subscribe(buyer, tried, trial_end_behavior="cancel")
+    for each in (payer, guest):
+        await shop.subscribe(each, tried, trial_end_behavior="cancel")
     assert (await shop.raw("DELETE", f"/v1/payment-methods/{method}")).status_code == 204
     now = datetime.fromisoformat((await shop.get("/v1/clock"))["now_at"])
     start_at = (now + timedelta(days=3)).isoformat()
@@ -171,117 +158,6 @@ async def _calendar(shop: Shop, word: str) -> None:
     answer = await shop.raw("PATCH", f"/v1/customers/{payer}", json={"timezone": "Asia/Tokyo"})
     assert answer.status_code == 200
     await shop.pump.quiet()
-
-
-async def _promotions(shop: Shop, word: str, plan: str) -> None:
-    """Codes are made, listed, checked, redeemed, given back; discounts come and go."""
-    off, own, _scoped = [
-        await shop.post(
-            "/v1/discounts",
-            {"code": f"{word}-{name}", "name": name, "percent": "10", "duration": "forever"} | more,
-        )
-        for name, more in (
-            ("promo", {}), ("own", {}),
-            ("scoped", {"applies_to": ["price:base", f"plan:{word}-basic", plan]}),
-        )
-    ]  # fmt: skip
-    limits = {"discount_id": off["id"], "most_per_customer": 1, "first_purchase_only": True}
-    made = await shop.post("/v1/promotion-codes", {"code": f"{word}-code", **limits})
-    many = await shop.post("/v1/promotion-codes/bulk", {"n": 3, "prefix": word, **limits})
-    for filters in ({}, {"code": f"{word}-code"}, {"discount_id": off["id"]},
-                    {"batch_id": many["batch_id"]}):  # fmt: skip
-        await shop.get("/v1/promotion-codes", limit=2, **filters)
-    await shop.get(f"/v1/promotion-codes/{made['id']}")
-    customer = await shop.customer(f"{word}-promoted")
-    asked = {"code": f"{word}-code", "customer_id": customer, "plan_id": plan}
-    await shop.post("/v1/promotion-codes/check", asked, expect=200)
-    waiting = await shop.subscribe(
-        customer, plan, promotion_codes=[f"{word}-code"], collection="page",
-        return_url="https://shop.example/x",
-    )  # fmt: skip
-    payment = (await shop.get("/v1/payments", customer_id=customer))["data"][0]["id"]
-    await shop.post(f"/v1/payments/{payment}/cancel", expect=200)
-    await shop.pump.quiet()
-    await shop.post(f"/v1/subscriptions/{waiting['id']}/cancel", {"when": "now"}, expect=200)
-    await shop.card(customer)
-    await shop.post(f"/v1/customers/{customer}/discounts", {"discount_id": own["id"]})
-    bought = await shop.subscribe(customer, plan, promotion_codes=[many["codes"][0]])
-    await shop.get(f"/v1/promotion-codes/{made['id']}/redemptions")
-    for path in (f"/v1/subscriptions/{bought['id']}", f"/v1/customers/{customer}"):
-        await shop.get(f"{path}/discounts")
-        answer = await shop.raw("DELETE", f"{path}/discounts/{own['id']}")
-        assert answer.status_code == 204, answer.text
-        if "subscriptions" in path:
-            await shop.post(f"{path}/discounts", {"discount_id": own["id"]}, expect=200)
-    await shop.post(f"/v1/promotion-codes/{made['id']}/deactivate", expect=200)
-    await shop.post(f"/v1/discounts/{own['id']}/archive", expect=200)
-    for split in ("each", "last_line"):
-        settings = {"order": "as_attached", "exclusive": "best", "split": split}
-        answer = await shop.raw("PUT", "/v1/discount-settings", json=settings)
-        assert answer.status_code == 200, answer.text
-    await shop.get("/v1/discount-settings")
-
-
-async def _credit_notes(shop: Shop, word: str, plan: str) -> None:
-    """Paid and open invoices credited, notes voided and taken along, credit adjusted, an invoice
-    made anew; every list by every filter."""
-    customer, subscription = await _buyer(shop, f"{word}-credited", plan)
-    invoice = (await shop.get("/v1/invoices", customer_id=customer))["data"][0]["id"]
-    body = {"invoice_id": invoice, "reason": "other", "lines": [{"n": 1, "gross_minor": 300}]}
-    await shop.post("/v1/credit-notes/preview", body, expect=200)
-    for _ in range(3):
-        made = await shop.post("/v1/credit-notes", body)
-    await shop.post(f"/v1/credit-notes/{made['id']}/void", {"reason": "mistake"}, expect=200)
-    for path in (f"/v1/credit-notes/{made['id']}", f"/v1/credit-notes/{made['id']}/explain"):
-        await shop.get(path)
-    adjustment = {"customer_id": customer, "amount_minor": 5, "currency": "EUR", "reason": "sorry"}
-    for direction in ("credit", "credit", "credit", "debit"):
-        made = await shop.post("/v1/adjustments", adjustment | {"direction": direction})
-    await shop.get(f"/v1/adjustments/{made['id']}")
-    for path, filters in {
-        "/v1/credit-notes": [{}, {"customer_id": customer}, {"invoice_id": invoice}],
-        "/v1/adjustments": [{}, {"customer_id": customer}],
-    }.items():
-        for each in filters:
-            page = await shop.get(path, limit=1, **each)
-            await shop.get(path, limit=1, cursor=page["next_cursor"], **each)
-    await shop.post(
-        f"/v1/subscriptions/{subscription}/cancel", {"when": "now", "credit_unused": True},
-        expect=200,
-    )  # fmt: skip
-    poor = await shop.customer(f"{word}-unpaid")
-    await shop.card(poor, "soft_decline")
-    refused = await shop.refused(poor, plan)
-    anew = await shop.post(f"/v1/invoices/{refused['invoice_id']}/reissue", {"reason": "anew"})
-    await shop.pump.quiet()
-    await shop.post("/v1/credit-notes", body | {"invoice_id": anew["id"]})
-    await shop.post(
-        f"/v1/subscriptions/{refused['subscription_id']}/cancel", {"when": "now"}, expect=200
-    )
-
-
-async def _pauses(shop: Shop, word: str, plan: str) -> None:
-    """Planned, forgotten, extending, credited; ended while paused, at once, and begun again."""
-    _, subscription = await _buyer(shop, f"{word}-pausing", plan)
-    path = f"/v1/subscriptions/{subscription}"
-
-    async def act(verb: str, **body: Any) -> None:
-        await shop.post(f"{path}/{verb}", body, expect=200)
-        await shop.pump.quiet()
-
-    await act("pause", at="period_end", credit="none")
-    await act("undo-pause")
-    await act("pause", at="now", credit="extend")
-    await act("resume")
-    await act("preview-change", quantity="2")
-    await act("pause", at="now", credit="credit")
-    await act("preview-resume")
-    await act("resume")
-    await act("cancel", when="now", reason="unused")
-    await act("reactivate")
-    await act("pause", at="now", credit="extend")
-    await act("cancel", when="now", credit_unused=True)
-    await act("reactivate", version="newest")
 
 
 async def _prices(shop: Shop, word: str) -> None:
@@ -299,7 +175,7 @@ async def _prices(shop: Shop, word: str) -> None:
              "timing": "once", "interval": month}]},
     )  # fmt: skip
     prices = {each["code"]: each["id"] for each in plan["latest"]["prices"]}
-    customer, subscription = await _buyer(shop, f"{word}-using", plan["id"])
+    customer, subscription = await buyer(shop, f"{word}-using", plan["id"])
     path = f"/v1/subscriptions/{subscription}"
     for body in ({"quantity": "10"}, {"quantity": "12"}):
         given = {"price_id": prices["calls"], **body}
@@ -351,7 +227,7 @@ async def _migrate(shop: Shop, word: str) -> None:
     """A plan's subscriptions are moved: seen before, paused, resumed, done, and half canceled."""
     plan = await shop.plan(f"{word}-migrating", amounts={"EUR": 500})
     for n in range(3):
-        await _buyer(shop, f"{word}-moves-{n}", plan)
+        await buyer(shop, f"{word}-moves-{n}", plan)
     for amount in (600, 700):
         price = {"code": "base", "currency": "EUR", "model": "flat", "amount_minor": amount,
                  "interval": {"unit": "month", "count": 1}}  # fmt: skip
@@ -404,39 +280,6 @@ async def _refused(shop: Shop, word: str, plan: str) -> None:
     await shop.pump.quiet()
 
 
-async def _tax(shop: Shop, word: str, customer: str) -> None:
-    """Settings, rates, rules; one ends and another follows; a customer's id; previews."""
-    product = await shop.post(
-        "/v1/products",
-        {"code": f"{word}-book", "name": "Book", "resources": ["b"], "tax_category": "books"},
-    )
-    rate = {"code": f"{word}-5", "name": "VAT", "percent": "5", "country": "DE"}
-    rule = await shop.post("/v1/tax-rules", {"rate": rate, "category": word})
-    path = f"/v1/tax-rules/{rule['id']}"
-    await shop.post(f"{path}/end", {"until_on": "2026-04-01"}, expect=200)
-    await shop.post(
-        "/v1/tax-rules",
-        {"tax_rate_id": rule["rate"]["id"], "category": word, "from_on": "2026-04-01"},
-    )
-    own = await shop.post("/v1/tax-rates", rate | {"code": f"{word}-own"})
-    for method, place, body in (
-        ("PUT", "/v1/tax-settings", {"country": "US", "vat_id": word, "registered": False}),
-        ("PATCH", f"/v1/products/{product['id']}", {"tax_category": None}),
-        ("PATCH", f"/v1/customers/{customer}",
-         {"country": "DE", "tax_id": "DE136695976", "tax_rate_ids": [own["id"]]}),
-    ):  # fmt: skip
-        assert (await shop.raw(method, place, json=body)).status_code == 200
-    line = {"amount_minor": 5, "product_id": product["id"]}
-    for who in ({"customer_id": customer}, {"buyer": {"country": "DE"}}):
-        await shop.post("/v1/tax-preview", {**who, "lines": [line]}, expect=200)
-    for place in ("/v1/tax-rates", "/v1/tax-rules"):
-        page = await shop.get(place, limit=1)
-        await shop.get(place, limit=1, cursor=page["next_cursor"])
-    await shop.get("/v1/tax-rates", code=f"{word}-own")
-    for place in ("/v1/tax-settings", f"/v1/tax-rates/{own['id']}", path):
-        await shop.get(place)
-
-
 async def _overpay(shop: Shop, customer: str) -> None:
     database = shop.assembly.databases["payments"]
     payment = (await shop.get("/v1/payments", customer_id=customer))["data"][0]
@@ -467,7 +310,7 @@ async def _revenue(shop: Shop, customer: str) -> None:
 async def _guard(shop: Shop, word: str) -> None:
     """One run too large, a day too much, all switches; each is released and goes on."""
     daily = await shop.plan(f"{word}-daily", amounts={"EUR": 700}, unit="day")
-    reader, subscription = await _buyer(shop, f"{word}-reader", daily)
+    reader, subscription = await buyer(shop, f"{word}-reader", daily)
     await _limit(shop, largest_minor=600)
     await _day(shop)
     released = {"reason": "agreed", "most_minor": 700}

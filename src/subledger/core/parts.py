@@ -155,21 +155,27 @@ def share_of(timeline: Timeline, part: Part) -> Share | None:
 
 
 def share_in(timeline: Timeline, part: Period, whole: Period) -> Share:
+    """The share of a period that a part of it takes, by the timeline's proration."""
     mode, zone = timeline.proration, timeline.anchor.timezone
-    if not _starts_in(timeline, whole):
-        return proration.share(part, whole, mode, zone)
-    start_at = timeline.phases[0].from_at
-    if timeline.first_period is FirstPeriod.FREE:
-        # A start at another hour of the period's first day leaves out no day: it is paid.
-        if proration.local_days(whole.start_at, start_at, zone):
-            mode = proration.NONE
-        return proration.share(part, whole, mode, zone)
+    if _is_free(timeline, whole):
+        return proration.share(part, whole, proration.NONE, zone)
     return proration.share(part, _measured(timeline, whole), mode, zone)
 
 
+def _is_free(timeline: Timeline, whole: Period) -> bool:
+    """Whether what a period is served of is a free stub. A start at another hour of the period's
+    first day leaves out no day: it is paid."""
+    if timeline.first_period is not FirstPeriod.FREE or not _starts_in(timeline, whole):
+        return False
+    start_at, zone = timeline.phases[0].from_at, timeline.anchor.timezone
+    return proration.local_days(whole.start_at, start_at, zone) > 0
+
+
 def _measured(timeline: Timeline, whole: Period) -> Period:
-    """What the parts of the period in which the subscription starts are measured against."""
+    """What the parts of a period are measured against: the period, but for a first stub's."""
     mode, anchor, interval = timeline.proration, timeline.anchor, timeline.interval
+    if not _starts_in(timeline, whole):
+        return whole
     if mode.denominator is Denominator.GRID and mode.by is not By.NONE:
         return whole
     turns = index_at(anchor, interval, whole.end_at) - index_at(anchor, interval, whole.start_at)

@@ -217,12 +217,13 @@ class _Teller(Words):
         if "proration" in derivation:
             told.append("   " + self._proration(derivation["proration"]))
         if derivation["residue"] != "0":
-            told.append(
-                "   "
-                + self._say("rounded half up to {amount}").format(
-                    amount=self._amount(derivation["gross_minor"])
-                )
+            # Where the credit is rounded, what was used is what it leaves.
+            said = (
+                self._say("{amount}, since what is given back is rounded half up")
+                if "rest" in derivation
+                else self._say("rounded half up to {amount}")
             )
+            told.append("   " + said.format(amount=self._amount(derivation["gross_minor"])))
         told += ["   " + self._discount(step) for step in derivation["discounts"]]
         if "capped" in derivation:
             said = self._say("instead of {amount}: credit notes gave the rest back before")

@@ -22,9 +22,9 @@ from subledger.services.billing.schemas.guard import ReleaseRun
 from subledger.services.billing.schemas.references import SubscriptionId
 from subledger.services.billing.schemas.subscriptions import (
     ChangeNew,
-    ChangePreview,
     Subscription,
 )
+from subledger.services.billing.schemas.upcoming import ChangePreview
 from subledger.services.billing.store import reads
 from subledger.services.billing.terms import TermsMemory
 from subledger.services.billing.usecases import change, taxes, unpark

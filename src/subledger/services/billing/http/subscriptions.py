@@ -35,8 +35,8 @@ from subledger.services.billing.schemas.subscriptions import (
     Status,
     Subscription,
     SubscriptionNew,
-    UpcomingInvoice,
 )
+from subledger.services.billing.schemas.upcoming import UpcomingInvoice
 from subledger.services.billing.store import reads
 from subledger.services.billing.terms import TermsMemory
 from subledger.services.billing.usecases import preview, subscribe
@@ -81,7 +81,7 @@ def _request(
         collection=body.collection,
         payment_method_id=body.payment_method_id,
         return_url=body.return_url,
-        proration=body.proration,
+        proration=body.mode(),
         start=body.start(),
         charged_method_id=method_id,
         cause=caller.request_id,

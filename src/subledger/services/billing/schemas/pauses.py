@@ -11,7 +11,8 @@ from pydantic.config import JsonDict
 from subledger.core.timeline import Draft
 from subledger.platform.http.fields import Flag, Strict, Text, Timestamp
 from subledger.services.billing.schemas.references import SubscriptionId
-from subledger.services.billing.schemas.subscriptions import UpcomingLine, web_address
+from subledger.services.billing.schemas.subscriptions import web_address
+from subledger.services.billing.schemas.upcoming import UpcomingLine
 from subledger.services.billing.usecases.pause import PlannedPause
 from subledger.services.billing.usecases.resume import PlannedResume
 

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from subledger.platform.http.fields import Strict, Timestamp
 from subledger.services.billing.schemas.references import PlanId, PlanVersionId
-from subledger.services.billing.schemas.subscriptions import UpcomingLine
+from subledger.services.billing.schemas.upcoming import UpcomingLine
 from subledger.services.billing.usecases.subscribe import Prepared
 
 

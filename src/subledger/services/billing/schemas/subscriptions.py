@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
-from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 from sqlalchemy import Row
 
 from subledger.core.cycles import MAX_TRIAL_DAYS
-from subledger.core.timeline import Draft
 from subledger.platform.http.fields import CurrencyCode, Quantity, Strict, Text, Timestamp
 from subledger.services.billing import facts
 from subledger.services.billing.flows.buy import Bought
 from subledger.services.billing.schemas.anchors import BillingAnchor
+from subledger.services.billing.schemas.proration import ProrationTerms
 from subledger.services.billing.schemas.references import (
     CustomerId,
     DiscountId,
@@ -26,13 +24,11 @@ from subledger.services.billing.schemas.references import (
     PaymentMethodId,
     PlanId,
     PlanVersionId,
-    PriceId,
     ProductId,
     SubscriptionId,
 )
 from subledger.services.billing.usecases.anchors import ANNIVERSARY
 from subledger.services.billing.usecases.opening import Start
-from subledger.services.billing.usecases.planned import Planned
 
 MOST_QUANTITY = 10**15
 MOST_DISCOUNTS = 20
@@ -101,6 +97,9 @@ _SUBSCRIPTION: JsonDict = {
     "payment_method_id": "pm_01h455vb4pex5vsknk084sn02q",
     "discount_ids": [],
     "proration": "day",
+    "proration_rounds": "used",
+    "stub_denominator": "grid",
+    "last_day_charged": False,
     "billing_anchor": {"kind": "anniversary"},
     "first_period": "prorated",
     "trial_end_at": None,
@@ -122,7 +121,7 @@ _SUBSCRIPTION: JsonDict = {
 }
 
 
-class SubscriptionNew(Strict):
+class SubscriptionNew(ProrationTerms):
     """Who pays for which plan, how much of it, and how the first payment is made."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_NEW]})
@@ -147,9 +146,6 @@ class SubscriptionNew(Strict):
         " hosted page on which the customer pays and saves a method. After a trial or on a later"
         " start day too the first invoice is paid on a page: no saved method is charged for it, and"
         " until then the subscription is `incomplete` without access, for three days at most.",
-    )
-    proration: Literal["day", "second"] = Field(
-        "day", description="How a change inside a period is shared: by days, or to the second."
     )
     return_url: Annotated[Text, AfterValidator(web_address), Field(max_length=2_000)] | None = (
         Field(None, description="Where the hosted page sends the customer afterwards.")
@@ -217,7 +213,7 @@ class PauseState(Strict):
     resume_at: Timestamp | None = Field(description="Null: until it is resumed by hand.")
 
 
-class Subscription(Strict):
+class Subscription(ProrationTerms):
     """A subscription as it is now."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_SUBSCRIPTION]})
@@ -235,7 +231,6 @@ class Subscription(Strict):
     collection: str
     payment_method_id: PaymentMethodId | None
     discount_ids: list[DiscountId]
-    proration: Literal["day", "second"]
     billing_anchor: BillingAnchor
     first_period: Literal["prorated", "full", "free"]
     trial_end_at: Timestamp | None
@@ -277,6 +272,9 @@ def fields_of(row: Row[Any]) -> dict[str, Any]:
         "payment_method_id": row.payment_method_id,
         "discount_ids": list(row.discount_ids),
         "proration": row.proration,
+        "proration_rounds": row.proration_rounds,
+        "stub_denominator": row.stub_denominator,
+        "last_day_charged": row.last_day_charged,
         "billing_anchor": BillingAnchor.of(row.billing_anchor),
         "first_period": row.first_period,
         "trial_end_at": row.trial_end_at,
@@ -378,135 +376,3 @@ class ChangeNew(Strict):
     billing_anchor: BillingAnchor | None = Field(
         None, description="A new period begins with the change, aligned so; as it is, if null."
     )
-
-
-class UpcomingLine(Strict):
-    """A line of the next invoice (minor units)."""
-
-    kind: str
-    description: str
-    price_id: PriceId
-    service_start_at: Timestamp
-    service_end_at: Timestamp
-    quantity: str
-    gross_minor: int
-    discount_minor: int
-    net_minor: int
-    tax_minor: int
-
-    @classmethod
-    def all_of(cls, draft: Draft, descriptions: Mapping[str, str]) -> list[UpcomingLine]:
-        """A draft's lines, described by the id of their price."""
-        return [
-            cls(
-                kind=line.kind,
-                description=descriptions[line.price_id],
-                price_id=UUID(line.price_id),
-                service_start_at=line.service_start_at,
-                service_end_at=line.service_end_at,
-                quantity=facts.quantity_text(line.quantity),
-                gross_minor=line.gross_minor,
-                discount_minor=line.discount_minor,
-                net_minor=line.net_minor,
-                tax_minor=line.tax_minor,
-            )
-            for line in draft.lines
-        ]
-
-
-class ChangePreview(Strict):
-    """What a change would do, computed by the change itself and not saved (minor units)."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "subscription_id": "sub_01h455vb4pex5vsknk084sn02q",
-                    "effective_at": "2026-03-16T12:00:00Z",
-                    "plan_id": "plan_01h455vb4pex5vsknk084sn02q",
-                    "quantity": "3",
-                    "is_scheduled": False,
-                    "restarts_period": False,
-                    "current_period_end_at": "2026-04-01T11:00:00Z",
-                    "currency": "EUR",
-                    "total_minor": 999,
-                    "lines": [],
-                }
-            ]
-        }
-    )
-
-    subscription_id: SubscriptionId
-    effective_at: Timestamp
-    plan_id: PlanId
-    quantity: str
-    is_scheduled: bool = Field(description="It waits for its moment and bills nothing now.")
-    restarts_period: bool
-    current_period_end_at: Timestamp
-    currency: str
-    total_minor: int = Field(description="Below zero: more is given back than billed.")
-    lines: list[UpcomingLine]
-
-    @classmethod
-    def of(cls, planned: Planned, descriptions: Mapping[str, str]) -> ChangePreview:
-        draft = planned.draft
-        return cls(
-            subscription_id=planned.row.id,
-            effective_at=planned.effective_at,
-            plan_id=planned.terms.plan_id,
-            quantity=facts.quantity_text(planned.quantity),
-            is_scheduled=planned.waits,
-            restarts_period=planned.restarts,
-            current_period_end_at=planned.after["current_period_end_at"],
-            currency=planned.row.currency,
-            total_minor=0 if draft is None else draft.total_minor,
-            lines=[] if draft is None else UpcomingLine.all_of(draft, descriptions),
-        )
-
-
-class UpcomingInvoice(Strict):
-    """The next invoice as the renewal will make it if nothing changes. No lines: there is none."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "subscription_id": "sub_01h455vb4pex5vsknk084sn02q",
-                    "currency": "EUR",
-                    "subtotal_minor": 999,
-                    "discount_minor": 0,
-                    "tax_minor": 0,
-                    "total_minor": 999,
-                    "period_start_at": "2026-04-01T11:00:00Z",
-                    "period_end_at": "2026-05-01T11:00:00Z",
-                    "lines": [],
-                }
-            ]
-        }
-    )
-
-    subscription_id: SubscriptionId
-    currency: str
-    subtotal_minor: int
-    discount_minor: int
-    tax_minor: int
-    total_minor: int
-    period_start_at: Timestamp | None
-    period_end_at: Timestamp | None
-    lines: list[UpcomingLine]
-
-    @classmethod
-    def of(
-        cls, subscription_id: UUID, draft: Draft, descriptions: Mapping[str, str]
-    ) -> UpcomingInvoice:
-        return cls(
-            subscription_id=subscription_id,
-            currency=draft.currency,
-            subtotal_minor=draft.subtotal_minor,
-            discount_minor=draft.discount_minor,
-            tax_minor=draft.tax_minor,
-            total_minor=draft.total_minor,
-            period_start_at=None if draft.period is None else draft.period.start_at,
-            period_end_at=None if draft.period is None else draft.period.end_at,
-            lines=UpcomingLine.all_of(draft, descriptions),
-        )

@@ -19,7 +19,7 @@ from subledger.core.timeline import Draft
 from subledger.platform.db import Tx
 from subledger.services.billing.store import pauses
 from subledger.services.billing.usecases.anchors import begun
-from subledger.services.billing.usecases.timelines import MODES, History, Stage
+from subledger.services.billing.usecases.timelines import History, Stage, mode_of
 
 PAUSED = "paused"
 
@@ -39,7 +39,7 @@ async def extension(tx: Tx, row: Row[Any]) -> Extension:
     return Extension(
         end_at=found[0].period_end_at if found else row.current_period_end_at,
         timezone=row.timezone,
-        proration=MODES[row.proration],
+        proration=mode_of(row._mapping),
         pauses=tuple(Pause(each.from_at, each.resumed_at) for each in found),
     )
 

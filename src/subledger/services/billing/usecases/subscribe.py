@@ -19,6 +19,7 @@ from subledger.contracts import events
 from subledger.contracts.events import Event
 from subledger.core import invoicing
 from subledger.core.calendar import Period
+from subledger.core.proration import ByTime
 from subledger.core.timeline import Draft
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
@@ -64,7 +65,7 @@ class SubscribeRequest:
     collection: str
     payment_method_id: UUID | None
     return_url: str | None
-    proration: str
+    proration: ByTime
     start: Start
     charged_method_id: UUID | None
     cause: UUID | None
@@ -278,7 +279,10 @@ def _prepare(loaded: _Loaded, each: SubscribeRequest, extra: Extra) -> Prepared:
         "collection": each.collection,
         "payment_method_id": each.payment_method_id,
         "return_url": each.return_url,
-        "proration": each.proration,
+        "proration": each.proration.by.value,
+        "proration_rounds": each.proration.rounds.value,
+        "stub_denominator": each.proration.denominator.value,
+        "last_day_charged": each.proration.last_day_charged,
         "created_at": at,
     }
     named = [_discount(loaded, each, n) for n in range(len(each.discount_ids))]

@@ -15,7 +15,7 @@ from subledger.core.calendar import boundary, times_in
 from subledger.core.cycles import boundary_from
 from subledger.core.errors import CoreError
 from subledger.core.pricing import PriceModel
-from subledger.core.proration import BY_DAY, BY_SECOND
+from subledger.core.proration import By, ByTime, Denominator, Mode, Rounds
 from subledger.core.timeline import FirstPeriod, Item, Line, Phase, Timeline, Timing
 from subledger.platform.db import Tx
 from subledger.services.billing.store import phases as store
@@ -25,7 +25,15 @@ from subledger.services.billing.usecases.anchors import anchor_of, billed_from_a
 from subledger.services.billing.usecases.conditions import Conditions
 from subledger.services.billing.usecases.discounts import line_names, running
 
-MODES = {"day": BY_DAY, "second": BY_SECOND}
+
+def mode_of(subscription: Mapping[str, Any]) -> Mode:
+    """How a subscription's time is shared."""
+    return ByTime(
+        By(subscription["proration"]),
+        last_day_charged=subscription["last_day_charged"],
+        denominator=Denominator(subscription["stub_denominator"]),
+        rounds=Rounds(subscription["proration_rounds"]),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,7 @@ def timeline(
         phases=tuple(phases),
         attached=tuple(running(each) for each in attached),
         ended_at=subscription.get("charged_until_at"),
-        proration=MODES[subscription["proration"]],
+        proration=mode_of(subscription),
         first_period=FirstPeriod(subscription["first_period"]),
         used=conditions.used_by(subscription),
         policies=conditions.policies(subscription),
