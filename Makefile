@@ -28,12 +28,13 @@ demo: setup ## an online cinema does six months of business, then keeps serving
 serve: setup ## everything in one process, on an embedded PostgreSQL
 	@$(BIN)/subledger serve $(ARGS)
 
-check: setup-dev ## ruff, mypy, import contracts, purity of the core
+check: setup-dev ## ruff, mypy, import contracts, purity of the core, sizes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/purity.py
+	$(BIN)/python tools/sizes.py
 
 test: setup-dev ## the tests, at most 8 minutes
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist worksteal $(ARGS)

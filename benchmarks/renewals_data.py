@@ -29,6 +29,79 @@ class Prepared:
     subscriptions: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Named:
+    tenant: UUID
+    product: UUID
+    plan: UUID
+    version: UUID
+    connection: UUID
+
+
+async def _seller(
+    admin: asyncpg.Connection,
+    ids: Ids,
+    named: _Named,
+    credentials: tuple[str, str],
+    fernet: MultiFernet,
+) -> None:
+    """The tenant with one plan of one price, and its account at the sandbox provider."""
+    tenant_id, (key, secret) = named.tenant, credentials
+    await admin.execute(
+        "INSERT INTO identity.tenants VALUES ($1, 'bench', 'live', NULL, now()),"
+        " ($2, 'bench', 'sandbox', $1, now())",
+        ids.new(),
+        tenant_id,
+    )
+    await admin.execute(
+        "INSERT INTO identity.clocks VALUES ($1, 'sandbox', $2)", tenant_id, STARTED
+    )
+    await admin.execute(
+        "INSERT INTO billing.products VALUES ($1, $2, 'p', 'p', '{film:a}', $3)",
+        tenant_id,
+        named.product,
+        STARTED,
+    )
+    await admin.execute(
+        "INSERT INTO billing.plans VALUES ($1, $2, $3, 'p', 'p', 1, $4)",
+        tenant_id,
+        named.plan,
+        named.product,
+        STARTED,
+    )
+    await admin.execute(
+        "INSERT INTO billing.plan_versions VALUES ($1, $2, $3, 1, 86400, $4)",
+        tenant_id,
+        named.version,
+        named.plan,
+        STARTED,
+    )
+    await admin.execute(
+        "INSERT INTO billing.prices VALUES ($1, $2, $3, 'base', 'EUR', 'flat', 'month', 1,"
+        " 'advance', $4)",
+        tenant_id,
+        ids.new(),
+        named.version,
+        f'{{"amount_minor":{AMOUNT_MINOR}}}',
+    )
+    await admin.execute(
+        "INSERT INTO payments.connections (tenant_id, id, provider, status, is_default,"
+        " credentials_encrypted, webhook_secret_encrypted, created_at)"
+        " VALUES ($1, $2, 'sandbox', 'active', true, $3, $4, $5)",
+        tenant_id,
+        named.connection,
+        fernet.encrypt(key.encode()),
+        fernet.encrypt(secret.encode()),
+        STARTED,
+    )
+    await admin.execute(
+        "INSERT INTO sandbox.merchants VALUES ($1, $2, '/nowhere', $3)",
+        tenant_id,
+        hashlib.sha256(key.encode()).digest(),
+        STARTED,
+    )
+
+
 async def prepare(
     admin: asyncpg.Connection,
     *,
@@ -39,62 +112,9 @@ async def prepare(
 ) -> Prepared:
     """Write the tenant's rows as an administrator; ``credentials`` are its sandbox account's."""
     ids = Ids()
-    live, product, plan, version, price, connection = (ids.new() for _ in range(6))
-    key, secret = credentials
+    named = _Named(tenant_id, *(ids.new() for _ in range(4)))
     async with admin.transaction():
-        await admin.execute(
-            "INSERT INTO identity.tenants VALUES ($1, 'bench', 'live', NULL, now()),"
-            " ($2, 'bench', 'sandbox', $1, now())",
-            live,
-            tenant_id,
-        )
-        await admin.execute(
-            "INSERT INTO identity.clocks VALUES ($1, 'sandbox', $2)", tenant_id, STARTED
-        )
-        await admin.execute(
-            "INSERT INTO billing.products VALUES ($1, $2, 'p', 'p', '{film:a}', $3)",
-            tenant_id,
-            product,
-            STARTED,
-        )
-        await admin.execute(
-            "INSERT INTO billing.plans VALUES ($1, $2, $3, 'p', 'p', 1, $4)",
-            tenant_id,
-            plan,
-            product,
-            STARTED,
-        )
-        await admin.execute(
-            "INSERT INTO billing.plan_versions VALUES ($1, $2, $3, 1, 86400, $4)",
-            tenant_id,
-            version,
-            plan,
-            STARTED,
-        )
-        await admin.execute(
-            "INSERT INTO billing.prices VALUES ($1, $2, $3, 'base', 'EUR', 'flat', 'month', 1,"
-            " 'advance', $4)",
-            tenant_id,
-            price,
-            version,
-            f'{{"amount_minor":{AMOUNT_MINOR}}}',
-        )
-        await admin.execute(
-            "INSERT INTO payments.connections (tenant_id, id, provider, status, is_default,"
-            " credentials_encrypted, webhook_secret_encrypted, created_at)"
-            " VALUES ($1, $2, 'sandbox', 'active', true, $3, $4, $5)",
-            tenant_id,
-            connection,
-            fernet.encrypt(key.encode()),
-            fernet.encrypt(secret.encode()),
-            STARTED,
-        )
-        await admin.execute(
-            "INSERT INTO sandbox.merchants VALUES ($1, $2, '/nowhere', $3)",
-            tenant_id,
-            hashlib.sha256(key.encode()).digest(),
-            STARTED,
-        )
+        await _seller(admin, ids, named, credentials, fernet)
         rows = [(ids.new(), ids.new(), ids.new(), f"tok_{n}") for n in range(subscriptions)]
         await admin.execute(
             "CREATE TEMP TABLE wanted (account uuid, subscription uuid, method uuid, token text)"
@@ -105,9 +125,9 @@ async def prepare(
             await admin.execute(
                 statement.format(
                     tenant=f"'{tenant_id}'::uuid",
-                    version=f"'{version}'::uuid",
-                    connection=f"'{connection}'::uuid",
-                    product=f"'{product}'::uuid",
+                    version=f"'{named.version}'::uuid",
+                    connection=f"'{named.connection}'::uuid",
+                    product=f"'{named.product}'::uuid",
                     started=f"'{STARTED.isoformat()}'::timestamptz",
                     due=f"'{DUE.isoformat()}'::timestamptz",
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from cryptography.fernet import Fernet, MultiFernet
@@ -116,15 +117,14 @@ def _server_and_database(url: str) -> tuple[object, ...]:
     return (parts.host, parts.port, parts.database, tuple(sorted(parts.query.items())))
 
 
-def assemble(options: Options) -> Assembly:
-    """Build all services of one process. Opens no connection yet."""
+def _databases(options: Options, wakeup: Wakeup, ids: Ids) -> dict[str, Database]:
+    """Each service's way to its schema. Raises HostProblem for services that there are not."""
     unknown = sorted(set(options.only) - set(SERVICES))
     if unknown:
         raise HostProblem(
             f"there is no service {', '.join(unknown)}; there are {', '.join(SERVICES)}."
         )
-    wakeup, ids = Wakeup(), options.ids or Ids()
-    databases = {
+    return {
         name: Database(
             url=options.url_of(name),
             append=append,
@@ -134,6 +134,12 @@ def assemble(options: Options) -> Assembly:
         )
         for name in SERVICES
     }
+
+
+def assemble(options: Options) -> Assembly:
+    """Build all services of one process. Opens no connection yet."""
+    wakeup, ids = Wakeup(), options.ids or Ids()
+    databases = _databases(options, wakeup, ids)
     clock: dict[str, Any] = {} if options.clock_s is None else {"clock_s": options.clock_s}
     fernet = encryption(options.secret_key, options.encryption_keys)
     front = _Later()
@@ -151,9 +157,8 @@ def assemble(options: Options) -> Assembly:
         database=databases["webhooks"], adapters={adapter.name: adapter}, fernet=fernet, **clock
     )
 
-    def seam(protocol: type, answerer: object) -> Any:
-        return boundary.local(protocol, answerer, through_json=options.through_json)
-
+    seam: Callable[[type, object], Any]
+    seam = partial(boundary.local, through_json=options.through_json)
     # Billing and payments ask each other; whichever is built first gets the other's seam later.
     late: dict[str, Any] = {}
     checkouts = seam(Checkouts, _Forward(late, "checkouts"))
@@ -170,16 +175,7 @@ def assemble(options: Options) -> Assembly:
     )
     late["checkouts"] = payments.attributes["checkouts"]
     entitlements = build_entitlements(database=databases["entitlements"])
-    announce = billing.attributes["announce"]
-    assert isinstance(announce, Step)
-    scheduler = build_scheduler(
-        database=databases["scheduler"],
-        announcers=[announce],
-        housekeeping=[
-            jobs.expiring(name, databases[name], IdempotencyKeys(name))
-            for name in ("billing", "payments", "identity")
-        ],
-    )
+    scheduler = _scheduler(databases, billing)
     others = [billing, payments, webhooks, scheduler, entitlements, sandbox]
     identity = build_identity(
         database=databases["identity"],
@@ -204,6 +200,19 @@ def assemble(options: Options) -> Assembly:
         sandbox=sandbox_app,
         memory=memory,
         wakeup=wakeup,
+    )
+
+
+def _scheduler(databases: Mapping[str, Database], billing: Service) -> Service:
+    announce = billing.attributes["announce"]
+    assert isinstance(announce, Step)
+    return build_scheduler(
+        database=databases["scheduler"],
+        announcers=[announce],
+        housekeeping=[
+            jobs.expiring(name, databases[name], IdempotencyKeys(name))
+            for name in ("billing", "payments", "identity")
+        ],
     )
 
 

@@ -17,9 +17,7 @@ _SERVICES = (
 )
 
 
-def upgrade() -> None:
-    run(
-        """
+_SCHEMA = """
 CREATE TABLE eventlog.log (
     one smallint PRIMARY KEY CHECK (one = 1),
     id uuid NOT NULL,
@@ -86,7 +84,10 @@ REVOKE ALL ON FUNCTION eventlog.create_segments(bigint) FROM PUBLIC
 ;;
 SELECT eventlog.create_segments(1000000)
 """
-    )
+
+
+def upgrade() -> None:
+    run(_SCHEMA)
     tenant_table("eventlog.events", role=_SERVICES, privileges="SELECT, INSERT")
     reader_policy(
         "eventlog.events",

@@ -14,9 +14,7 @@ depends_on = None
 _ROLE = "subledger_sandbox"
 
 
-def upgrade() -> None:
-    run(
-        """
+_SCHEMA = """
 CREATE TABLE sandbox.merchants (
     tenant_id uuid PRIMARY KEY,
     key_hash bytea NOT NULL,
@@ -95,7 +93,10 @@ CREATE TABLE sandbox.faults (
     PRIMARY KEY (tenant_id, mode)
 )
 """
-    )
+
+
+def upgrade() -> None:
+    run(_SCHEMA)
     op.execute(
         f"GRANT USAGE ON SCHEMA sandbox TO {_ROLE}, subledger_due_reader,"
         " subledger_tenant_finder, subledger_clock_mover"

@@ -11,9 +11,7 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:
-    run(
-        """
+_SCHEMA = """
 CREATE TABLE billing.plan_migrations (
     tenant_id uuid NOT NULL,
     id uuid NOT NULL,
@@ -104,7 +102,10 @@ ALTER TABLE billing.scheduled_changes
     ADD COLUMN plan_version_id uuid,
     ADD FOREIGN KEY (tenant_id, plan_version_id) REFERENCES billing.plan_versions
 """
-    )
+
+
+def upgrade() -> None:
+    run(_SCHEMA)
     role = "subledger_billing"
     for table in ("plan_migrations", "plan_migration_results", "plan_migration_totals"):
         tenant_table(f"billing.{table}", role=role)

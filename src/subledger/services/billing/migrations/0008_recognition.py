@@ -16,9 +16,7 @@ _READ = {
 }
 
 
-def upgrade() -> None:
-    run(
-        """
+_SCHEMA = """
 CREATE TABLE billing.recognition_policies (
     tenant_id uuid NOT NULL,
     version integer NOT NULL CHECK (version > 0),
@@ -115,7 +113,10 @@ ALTER TABLE billing.invoices FORCE ROW LEVEL SECURITY
 ;;
 ALTER TABLE billing.invoice_lines FORCE ROW LEVEL SECURITY
 """
-    )
+
+
+def upgrade() -> None:
+    run(_SCHEMA)
     for table, columns in _READ.items():
         tenant_table(table, role=_ROLE)
         reader_policy(table, reader="subledger_due_reader", columns=columns)

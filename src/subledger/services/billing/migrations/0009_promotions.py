@@ -13,9 +13,7 @@ depends_on = None
 _ROLE = "subledger_billing"
 
 
-def upgrade() -> None:
-    run(
-        """
+_SCHEMA = """
 ALTER TABLE billing.discounts
     DROP CONSTRAINT discounts_kind_check,
     ADD CONSTRAINT discounts_kind_check CHECK (kind IN ('percent', 'fixed', 'free_units')),
@@ -105,7 +103,10 @@ CREATE TABLE billing.discount_settings (
     PRIMARY KEY (tenant_id, from_at)
 )
 """
-    )
+
+
+def upgrade() -> None:
+    run(_SCHEMA)
     for table in (
         *("promotions", "promotion_redemptions"),
         *("customer_discounts", "discount_settings"),

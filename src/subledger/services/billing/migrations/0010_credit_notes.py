@@ -10,9 +10,7 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:
-    run(
-        """
+_SCHEMA = """
 -- What standing notes gave back: of each line and of the invoice, never more than it is. A default
 -- of a constant rewrites no row.
 ALTER TABLE billing.invoice_lines
@@ -118,7 +116,10 @@ CREATE TABLE billing.adjustments (
 ;;
 CREATE INDEX adjustments_of_account ON billing.adjustments (tenant_id, account_id, id)
 """
-    )
+
+
+def upgrade() -> None:
+    run(_SCHEMA)
     role = "subledger_billing"
     tenant_table("billing.credit_notes", role=role, privileges="SELECT, INSERT, UPDATE")
     for table in ("credit_note_lines", "adjustments"):

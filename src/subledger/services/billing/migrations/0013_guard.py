@@ -24,9 +24,7 @@ _TABLES = (
 )
 
 
-def upgrade() -> None:
-    run(
-        """
+_SCHEMA = """
 CREATE TABLE billing.billing_limits (
     tenant_id uuid NOT NULL,
     currency text NOT NULL,
@@ -155,7 +153,10 @@ ALTER TABLE billing.work_items ALTER COLUMN account_id DROP NOT NULL
 CREATE INDEX work_items_open_of ON billing.work_items (tenant_id, account_id, id)
     WHERE closed_at IS NULL
 """
-    )
+
+
+def upgrade() -> None:
+    run(_SCHEMA)
     role = "subledger_billing"
     for table in _TABLES:
         tenant_table(f"billing.{table}", role=role, privileges="SELECT, INSERT, UPDATE, DELETE")

@@ -7,6 +7,7 @@ notes take back, so that the books show what goodwill costs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
@@ -96,22 +97,22 @@ async def adjust(tx: Tx, request: AdjustmentRequest) -> None:
             )
         ],
     )
-    tx.emit(
-        [
-            Event(
-                type=events.ADJUSTMENT_MADE,
-                tenant_id=request.tenant_id,
-                subject=request.customer_id,
-                data={
-                    "adjustment_id": ids.text("adj", request.adjustment_id),
-                    "customer_id": customer,
-                    "direction": request.direction,
-                    "amount_minor": request.amount_minor,
-                    "currency": own,
-                    "made_at": facts.moment(at),
-                },
-                occurred_at=at,
-                cause=request.cause,
-            )
-        ]
+    tx.emit([_told(request, at)])
+
+
+def _told(request: AdjustmentRequest, at: datetime) -> Event:
+    return Event(
+        type=events.ADJUSTMENT_MADE,
+        tenant_id=request.tenant_id,
+        subject=request.customer_id,
+        data={
+            "adjustment_id": ids.text("adj", request.adjustment_id),
+            "customer_id": ids.text("cus", request.customer_id),
+            "direction": request.direction,
+            "amount_minor": request.amount_minor,
+            "currency": request.currency,
+            "made_at": facts.moment(at),
+        },
+        occurred_at=at,
+        cause=request.cause,
     )

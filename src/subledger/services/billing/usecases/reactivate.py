@@ -146,34 +146,11 @@ async def _begin(
 ) -> None:
     """A new cycle from now on, which waits for its first payment."""
     key = (row.tenant_id, row.id)
-    try:
-        cycle = begun(at, row.timezone, terms.interval(row.currency), row.billing_anchor)
-    except InvalidInterval as wrong:
-        raise Problem(
-            problems.ANCHOR_DOES_NOT_FIT, pointer="/version", detail=wrong.detail
-        ) from wrong
-    values = row._asdict() | _ALIVE | cycle
-    values |= {
-        "status": step(SUBSCRIPTION, row.status, "reactivated"),
-        "plan_version_id": terms.plan_version_id,
-        "first_period": "prorated",
-        "period_number": 0,
-        "dirty_from_period": None,
-        "is_extended": False,
-        "parked_reason": None,
-    }
+    values = _anew(row, terms, at)
     attached = (await subscriptions.attached_discounts(tx, [key])).get(key, [])
-    draft = invoicing.draft(
-        timeline(
-            values,
-            terms,
-            attached,
-            await conditions_of(tx, memory, values, [terms], at),
-            sets_up=False,
-        ),
-        first_period=0,
-        horizon_at=at,
-    )
+    conditions = await conditions_of(tx, memory, values, [terms], at)
+    known = timeline(values, terms, attached, conditions, sets_up=False)
+    draft = invoicing.draft(known, first_period=0, horizon_at=at)
     await guard.refuse_large(
         tx,
         tenant_id=row.tenant_id,
@@ -217,6 +194,28 @@ async def _begin(
         await subscriptions.put_due(tx, subscriptions.EXPIRY, [(values, at + INCOMPLETE_FOR)])
     else:
         await activate_at_once(tx, saved)
+
+
+def _anew(row: Row[Any], terms: PlanTerms, at: datetime) -> dict[str, Any]:
+    """The subscription in its new cycle, before its first period is known."""
+    try:
+        cycle = begun(at, row.timezone, terms.interval(row.currency), row.billing_anchor)
+    except InvalidInterval as wrong:
+        raise Problem(
+            problems.ANCHOR_DOES_NOT_FIT, pointer="/version", detail=wrong.detail
+        ) from wrong
+    return {
+        **row._asdict(),
+        **_ALIVE,
+        **cycle,
+        "status": step(SUBSCRIPTION, row.status, "reactivated"),
+        "plan_version_id": terms.plan_version_id,
+        "first_period": "prorated",
+        "period_number": 0,
+        "dirty_from_period": None,
+        "is_extended": False,
+        "parked_reason": None,
+    }
 
 
 def _phases(row: Row[Any], terms: PlanTerms, at: datetime) -> Sequence[dict[str, Any]]:

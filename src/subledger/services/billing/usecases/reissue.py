@@ -77,16 +77,10 @@ async def reissue(
     attached = (await subscriptions.attached_discounts(tx, [(tenant_id, row.id)])).get(
         (tenant_id, row.id), []
     )
+    known = [terms, *after.terms.values()]
+    conditions = await conditions_of(tx, memory, row._asdict(), known, at[account])
     draft = invoicing.redraft(
-        timeline(
-            row._asdict(),
-            terms,
-            attached,
-            await conditions_of(
-                tx, memory, row._asdict(), [terms, *after.terms.values()], at[account]
-            ),
-            after,
-        ),
+        timeline(row._asdict(), terms, attached, conditions, after),
         billed=after.billed,
         voided=_gone(before.billed, after.billed),
         first_period=first,

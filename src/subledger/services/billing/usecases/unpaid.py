@@ -101,37 +101,27 @@ async def close_unpaid(
             for row in rows
         ],
     )
-    postings = []
-    for row in rows:
-        posted = [
-            books.Transfer(
-                debit=each.debit_account,
-                credit=each.credit_account,
-                amount_minor=each.amount_minor,
-                currency=each.currency,
-            )
-            for each in posted_for.get((row.tenant_id, row.id), [])
-        ]
-        transfers = (
-            books.reversed_transfers(posted) + released.get((row.tenant_id, row.id), ())
-            if trigger == "voided"
-            else books.written_off(
-                customer=ids.text("cus", row.account_id),
-                amount_minor=row.total_minor - row.paid_minor,
-                currency=row.currency,
-            )
-        )
-        postings.append(
+    await ledger.post(
+        tx,
+        [
             ledger.Posting(
                 tenant_id=row.tenant_id,
                 account_id=row.account_id,
                 invoice_id=row.id,
                 kind=trigger,
                 occurred_at=at[row.tenant_id, row.account_id],
-                transfers=transfers,
+                transfers=_reversed(posted_for.get((row.tenant_id, row.id), []))
+                + released.get((row.tenant_id, row.id), ())
+                if trigger == "voided"
+                else books.written_off(
+                    customer=ids.text("cus", row.account_id),
+                    amount_minor=row.total_minor - row.paid_minor,
+                    currency=row.currency,
+                ),
             )
-        )
-    await ledger.post(tx, postings)
+            for row in rows
+        ],
+    )
     tx.emit(
         Event(
             type=type_,
@@ -146,6 +136,20 @@ async def close_unpaid(
             cause=cause,
         )
         for row in rows
+    )
+
+
+def _reversed(posted: Sequence[Row[Any]]) -> tuple[books.Transfer, ...]:
+    return books.reversed_transfers(
+        [
+            books.Transfer(
+                debit=each.debit_account,
+                credit=each.credit_account,
+                amount_minor=each.amount_minor,
+                currency=each.currency,
+            )
+            for each in posted
+        ]
     )
 
 

@@ -24,9 +24,7 @@ _SERVICES = (
 )
 
 
-def upgrade() -> None:
-    run(
-        """
+_SCHEMA = """
 CREATE TABLE identity.tenants (
     tenant_id uuid PRIMARY KEY,
     name text NOT NULL CHECK (length(name) BETWEEN 1 AND 200),
@@ -82,7 +80,10 @@ CREATE TABLE identity.clock_moves (
 CREATE UNIQUE INDEX one_move_at_a_time ON identity.clock_moves (tenant_id)
     WHERE finished_at IS NULL
 """
-    )
+
+
+def upgrade() -> None:
+    run(_SCHEMA)
     for table in ("tenants", "api_keys", "clocks", "clock_moves"):
         tenant_table(f"identity.{table}", role=_ROLE)
     idempotency_table("identity", role=_ROLE)

@@ -258,48 +258,49 @@ async def _save_methods(
         is_default = customer.default_method_id is None and owner not in defaulted
         if is_default:
             defaulted.add(owner)
-        await methods.insert_methods(
-            tx,
-            [
-                {
-                    "tenant_id": row.tenant_id,
-                    "id": method_id,
-                    "customer_id": row.customer_id,
-                    "connection_id": token[1],
-                    "status": "active",
-                    "token": saved.token,
-                    "brand": saved.brand,
-                    "last_four": saved.last_four,
-                    "test_kind": None,
-                    "make_default": is_default,
-                }
-            ],
-            created_at=at,
-        )
-        if is_default:
-            await methods.set_defaults(
-                tx,
-                [
-                    {
-                        "tenant_id": row.tenant_id,
-                        "id": row.customer_id,
-                        "default_method_id": method_id,
-                    }
-                ],
-            )
-        tx.emit(
-            [
-                facts.method(
-                    events.PAYMENT_METHOD_ATTACHED,
-                    tenant_id=row.tenant_id,
-                    method_id=method_id,
-                    customer_id=row.customer_id,
-                    brand=saved.brand,
-                    last_four=saved.last_four,
-                    is_default=is_default,
-                    occurred_at=at,
-                    cause=row.cause,
-                )
-            ]
-        )
+        await _insert_method(tx, method_id, token[1], row, saved, at, is_default=is_default)
     return {key: known[token] for key, token in of_payment.items() if token in known}
+
+
+async def _insert_method(
+    tx: Tx,
+    method_id: UUID,
+    connection_id: UUID,
+    row: Row[Any],
+    saved: Saved,
+    at: datetime,
+    *,
+    is_default: bool,
+) -> None:
+    """A method that a payer saved on the page, and the fact."""
+    made = {
+        "tenant_id": row.tenant_id,
+        "id": method_id,
+        "customer_id": row.customer_id,
+        "connection_id": connection_id,
+        "status": "active",
+        "token": saved.token,
+        "brand": saved.brand,
+        "last_four": saved.last_four,
+        "test_kind": None,
+        "make_default": is_default,
+    }
+    await methods.insert_methods(tx, [made], created_at=at)
+    if is_default:
+        default = {"tenant_id": row.tenant_id, "id": row.customer_id}
+        await methods.set_defaults(tx, [default | {"default_method_id": method_id}])
+    tx.emit(
+        [
+            facts.method(
+                events.PAYMENT_METHOD_ATTACHED,
+                tenant_id=row.tenant_id,
+                method_id=method_id,
+                customer_id=row.customer_id,
+                brand=saved.brand,
+                last_four=saved.last_four,
+                is_default=is_default,
+                occurred_at=at,
+                cause=row.cause,
+            )
+        ]
+    )
