@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subledger.core.calendar import Period
 from subledger.core.errors import CurrencyMismatch, InvalidPolicy
-from subledger.core.money import Money, round_half_up
+from subledger.core.money import Money
 from subledger.core.overdue import (
-    BlockedCredit,
     Campaign,
     Leaves,
     Level,
@@ -23,7 +20,6 @@ from subledger.core.overdue import (
     State,
     Unpaid,
     Waiting,
-    blocked_credit,
     may_bill,
     may_change,
     run_campaign,
@@ -132,33 +128,6 @@ def test_a_settlement_is_an_amount_of_the_same_currency():
         settled(owed(1), Settling.PAYMENT, Money(0, "EUR"))
     with pytest.raises(CurrencyMismatch):
         settled(owed(1), Settling.PAYMENT, Money(1, "USD"))
-
-
-moments = st.integers(0, 60).map(lambda n: NOW + n * DAY)
-
-
-@given(st.integers(0, 10**6), moments, moments)
-def test_a_block_gives_back_its_share_and_never_more(price, start, end):
-    billed = Period(NOW + 10 * DAY, NOW + 41 * DAY)
-    found = blocked_credit(price, billed, Period(start, end), "UTC")
-    shared = min(end, billed.end_at) - max(start, billed.start_at)
-    if shared <= timedelta(0):
-        assert found is None
-        return
-    assert found is not None
-    assert found.period == Period(max(start, billed.start_at), min(end, billed.end_at))
-    assert 0 <= found.amount_minor <= price
-    share = Fraction(found.numerator, found.denominator)
-    assert share == Fraction(shared.days, 31)
-    assert found.amount_minor == round_half_up(found.price_minor * share)
-
-
-def test_a_block_of_ten_days_of_thirty_one():
-    billed = Period(NOW, NOW + 31 * DAY)
-    blocked = Period(NOW + 5 * DAY, NOW + 15 * DAY)
-    assert blocked_credit(3_100, billed, blocked, "UTC") == BlockedCredit(
-        blocked, 1_000, 3_100, 10, 31
-    )
 
 
 CAMPAIGN = Campaign((Money(100, "EUR"), Money(200, "USD")), max_attempts=2, days_between=3)

@@ -20,7 +20,6 @@ from subledger.core.local_days import (
     local_days_between,
     local_hour_start,
     local_midnight,
-    local_week_start,
     next_day_of_month,
 )
 from tests.core.test_calendar import at
@@ -56,15 +55,6 @@ def test_starts_lie_at_or_before_and_on_the_same_day_around_every_clock_change(z
             assert local_date(day, zone) == local.date()
             assert (day - timedelta(microseconds=1)).astimezone(tz).date() < local.date()
             assert hour.astimezone(tz).hour == local.hour
-            assert local_week_start(moment, zone) <= day
-
-
-@given(moments, zones, st.integers(1, 7))
-def test_a_week_starts_on_its_weekday(moment, zone, first):
-    start = local_date(local_week_start(moment, zone, first), zone)
-    passed = (local_date(moment, zone) - start).days
-    assert 0 <= passed <= 6
-    assert start.isoweekday() == first or passed < 6  # a day left out moves it by one
 
 
 @given(moments, zones, st.integers(-400, 400))
@@ -139,8 +129,6 @@ def test_anchor_days_have_bounds(day):
         day_in_month(date(2026, 1, 1), day)
 
 
-def test_weekdays_have_bounds_and_instants_a_zone():
-    with pytest.raises(InvalidInterval):
-        local_week_start(at("2026-01-01T00:00"), "UTC", 0)
+def test_an_instant_has_a_zone():
     with pytest.raises(NaiveInstant):
         local_day_start(datetime(2026, 1, 1), "UTC")

@@ -223,3 +223,28 @@ def test_each_credit_is_the_rounded_share_of_the_price_that_it_gives_back(minor,
             )
         billed += found
     assert sum(each.net_minor for each in billed) == minor
+
+
+@given(
+    minor=st.integers(0, 10**6),
+    gap=st.tuples(st.integers(0, 31), st.integers(0, 31)).map(sorted),
+    mode=st.sampled_from([BY_DAY, ROUNDS_CREDIT]),
+)
+def test_a_gap_gives_back_its_share_and_never_more(minor, gap, mode):
+    """A pause, or a block by an overdue state: credited from its start, charged anew from its end.
+    The two are rounded each, so their sum is within one minor unit of the share."""
+    start, (begins, ends) = at("2026-01-01"), gap
+    known = Timeline(
+        anchored(1, "2026-01-01"), MONTH, "EUR", (Phase(start, items(minor)),), proration=mode
+    )
+    first = draft(known, first_period=0, horizon_at=start)
+    phases = {start: items(minor)}
+    phases[start + timedelta(days=begins)] = ()
+    phases[start + timedelta(days=ends)] = items(minor)
+    paused = replace(known, phases=tuple(Phase(when, what) for when, what in phases.items()))
+    found = draft(paused, first_period=0, horizon_at=at("2026-01-31"), billed=first.lines)
+    share = Fraction(minor * (ends - begins), 31)
+    assert abs(-found.total_minor - share) <= 1
+    assert 0 <= -found.total_minor <= minor
+    if minor % 31 == 0:
+        assert -found.total_minor == share

@@ -21,6 +21,7 @@ from subledger.core.calendar import Period
 from subledger.core.difference import ENGINE_VERSION
 from subledger.core.discount_parts import Units, take_units
 from subledger.core.discounts import Kind, Running, Spread, Target, Usage, runs
+from subledger.core.money import check_amount, round_half_up
 from subledger.core.parts import Part, ends_in, parts_in, share_in, share_of
 from subledger.core.pricing import Commitment, Priced, exact_text, price
 from subledger.core.pricing import Usage as Used
@@ -102,7 +103,10 @@ def _step(step: Any) -> dict[str, Any]:
 
 def _cost(amount: int | Fraction, share: Share | None) -> Prorated:
     """What a price comes to, rounded once."""
-    return prorate(amount, 1) if share is None else prorate(amount, share.fraction, share.rest)
+    if share is not None:
+        return prorate(amount, share.fraction, share.rest)
+    amount_minor = check_amount(round_half_up(amount))
+    return Prorated(amount_minor, amount, amount - amount_minor)
 
 
 def _priced(

@@ -36,17 +36,6 @@ def local_day_start(at: datetime, timezone: str) -> datetime:
     return local_midnight(local_date(at, timezone), timezone)
 
 
-def local_week_start(at: datetime, timezone: str, first_weekday: int = 1) -> datetime:
-    """The first moment of the local week that contains ``at``; weeks begin on the ISO weekday
-    ``first_weekday`` (1 is Monday). Raises InvalidInterval outside 1 to 7."""
-    if not 1 <= first_weekday <= 7:
-        raise InvalidInterval(
-            "a weekday lies between 1 (Monday) and 7", pointer="/first_weekday", fix="Give 1-7."
-        )
-    day = local_date(at, timezone)
-    return local_midnight(day - timedelta(days=(day.isoweekday() - first_weekday) % 7), timezone)
-
-
 def local_hour_start(at: datetime, timezone: str) -> datetime:
     """The first moment of the local clock hour that contains ``at``. An hour that comes twice is
     two hours."""

@@ -1,5 +1,5 @@
-"""Dunning of a whole account: states by what it owes, requests by the sum overdue in a currency,
-and what a block by such a state gives back.
+"""Dunning of a whole account: states by what it owes, requests by the sum overdue in a currency.
+What a block by such a state gives back is a pause's (``timeline``: a phase without items).
 
 ``Overdue`` grades an account by its unpaid invoices' age, number and balance (the convention of
 Kill Bill); ``Campaign`` asks for money when a currency's overdue sum reaches a threshold (that of
@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
-from subledger.core.calendar import Period
 from subledger.core.dunning import check_policy
-from subledger.core.money import Money, round_half_up
-from subledger.core.proration import BY_DAY, Mode, fraction
+from subledger.core.money import Money
 
 MAX_STATES = 20
 MAX_THRESHOLDS = 200
@@ -225,38 +223,6 @@ def settled(unpaid: Unpaid, how: Settling, amount: Money) -> Unpaid:
         return Unpaid(unpaid.since, unpaid.balance + amount)
     rest = unpaid.balance - amount
     return Unpaid(unpaid.since, Money(max(0, rest.amount_minor), rest.currency))
-
-
-@dataclass(frozen=True, slots=True)
-class BlockedCredit:
-    """What a block gives back (``amount_minor`` is not negative): price times the blocked share,
-    ``numerator`` of ``denominator``, rounded once."""
-
-    period: Period
-    amount_minor: int
-    price_minor: int
-    numerator: int
-    denominator: int
-
-
-def blocked_credit(
-    price_minor: int, billed: Period, blocked: Period, timezone: str, mode: Mode = BY_DAY
-) -> BlockedCredit | None:
-    """The credit for the part of a billed period in which service was blocked, made once service
-    is back; None where they do not overlap. The price is what was billed for the whole period."""
-    start_at = max(billed.start_at, blocked.start_at)
-    end_at = min(billed.end_at, blocked.end_at)
-    if start_at >= end_at:
-        return None
-    part = Period(start_at, end_at)
-    share = fraction(part, billed, mode, timezone)
-    return BlockedCredit(
-        part,
-        round_half_up(price_minor * share),
-        price_minor,
-        share.numerator,
-        share.denominator,
-    )
 
 
 class Waiting(StrEnum):

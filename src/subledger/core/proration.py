@@ -264,15 +264,17 @@ def prorate(
     With a ``rest`` that is rounded instead: what both cost together, less what the rest does.
     Raises InvalidProration for fractions outside [0, 1], AmountOutOfRange beyond ±10^15.
     """
-    if fraction < 0 or rest < 0 or fraction + rest > 1:
+    together = fraction + rest if rest else fraction
+    if not fraction.numerator >= 0 or not rest.numerator >= 0 or together > 1:
         raise InvalidProration(
             "a fraction lies between 0 and 1", pointer="/fraction", fix="Take whole periods off."
         )
-    exact = amount if fraction == 1 else amount * fraction
-    rounded = round_half_up(exact)
+    exact = amount * fraction
     if rest:
-        rounded = round_half_up(amount * (fraction + rest)) - round_half_up(amount * rest)
-    return Prorated(check_amount(rounded, pointer="/amount"), exact, exact - rounded)
+        amount_minor = round_half_up(amount * together) - round_half_up(amount * rest)
+    else:
+        amount_minor = round_half_up(exact)
+    return Prorated(check_amount(amount_minor, pointer="/amount"), exact, exact - amount_minor)
 
 
 def measured(stub: Period, whole: Period, mode: Mode, timezone: str, interval: Interval) -> Period:

@@ -157,8 +157,7 @@ def assemble(options: Options) -> Assembly:
         database=databases["webhooks"], adapters={adapter.name: adapter}, fernet=fernet, **clock
     )
 
-    seam: Callable[[type, object], Any]
-    seam = partial(boundary.local, through_json=options.through_json)
+    seam = partial(_seam, through_json=options.through_json)
     # Billing and payments ask each other; whichever is built first gets the other's seam later.
     late: dict[str, Any] = {}
     checkouts = seam(Checkouts, _Forward(late, "checkouts"))
@@ -201,6 +200,10 @@ def assemble(options: Options) -> Assembly:
         memory=memory,
         wakeup=wakeup,
     )
+
+
+def _seam(protocol: type, answerer: object, *, through_json: bool) -> Any:
+    return boundary.local(protocol, answerer, through_json=through_json)
 
 
 def _scheduler(databases: Mapping[str, Database], billing: Service) -> Service:

@@ -57,7 +57,6 @@ from subledger.core.local_days import (
     local_days_between,
     local_hour_start,
     local_midnight,
-    local_week_start,
     next_day_of_month,
 )
 from tests.conformance.case import Answer, Case, Operation
@@ -333,6 +332,14 @@ def _floor(function: Any) -> Operation:
     return answer
 
 
+_CALENDAR_UNITS = [each for each in Unit if each is not Unit.DAY]
+
+
+def _start_of(unit: Unit) -> Any:
+    """Where a cycle aligned to the calendar has its boundary."""
+    return lambda at, zone: align(at, zone, Interval(unit), Alignment(Grid.CALENDAR)).at
+
+
 def _advance_local_days(case: Case) -> Answer:
     given = case.given
     found = add_local_days(_at(given["start_utc"], "UTC"), given["days"], _zone(given))
@@ -477,7 +484,7 @@ OPERATIONS: dict[str, Operation] = {
     "local_start_date": _local_start_date,
     "local_day_start": _floor(local_day_start),
     "local_hour_start": _floor(local_hour_start),
-    "local_week_start": _floor(local_week_start),
+    **{f"local_{each.value}_start": _floor(_start_of(each)) for each in _CALENDAR_UNITS},
     "advance_local_days": _advance_local_days,
     "local_days_between": _local_days_between,
     "trial_end_then_period": _trial_end_then_period,

@@ -27,6 +27,7 @@ from subledger.core.dunning import (
     plan_ahead,
     subscription_after,
 )
+from subledger.core.invoicing import draft
 from subledger.core.money import Money
 from subledger.core.overdue import (
     CLEAR,
@@ -38,7 +39,6 @@ from subledger.core.overdue import (
     State,
     Unpaid,
     Waiting,
-    blocked_credit,
     may_bill,
     run_campaign,
     settled,
@@ -46,6 +46,7 @@ from subledger.core.overdue import (
 )
 from subledger.core.states import INVOICE, SUBSCRIPTION, step
 from tests.conformance.case import Answer, Case, Operation, Unsupported
+from tests.conformance.ops.proration_engine import CREDIT_BY_DAY, cycle_of, flat, known
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -317,10 +318,8 @@ def blocked(case: Case) -> Answer:
         raise Unsupported("the case tells no period and no block from which its figures follow")
     paid = at(given["paid_on"])
     billed = _billed(given, paid)
-    credit = blocked_credit(
-        plan["amount_minor"], billed, Period(at(given["blocked_from"]), paid), "UTC"
-    )
-    assert credit is not None
+    blocked_from = max(at(given["blocked_from"]), billed.start_at)
+    credit_minor, served = _blocked(plan["amount_minor"], billed, blocked_from, paid)
     anchor = _anchor(given, billed)
     follows = Period(billed.end_at, next_boundary(anchor, MONTH, billed.end_at))
     recurring = {
@@ -328,17 +327,38 @@ def blocked(case: Case) -> Answer:
         "period": _period(follows),
         "amount_minor": plan["amount_minor"],
     }
-    repair = {"period": _period(credit.period), "amount_minor": -credit.amount_minor}
+    repair = {"period": _period(served), "amount_minor": -credit_minor}
     return {
         "repair": repair,
-        "account_credit_minor": credit.amount_minor,
+        "account_credit_minor": credit_minor,
         "next_invoice": {
             "date": day(billed.end_at),
-            "items_minor": [plan["amount_minor"], -credit.amount_minor],
+            "items_minor": [plan["amount_minor"], -credit_minor],
         },
         "no_invoice_while_blocked": not may_bill(State("x", min_age_days=0, level=Level.BLOCKED)),
         "items": [recurring, {"type": "repair", **repair}],
     }
+
+
+def _blocked(
+    price_minor: int, billed: Period, from_at: datetime, until_at: datetime
+) -> tuple[int, Period]:
+    """A block is a pause: what is given back of a billed period, and for which time of it."""
+    items, cycle = (flat("plan", price_minor),), cycle_of(billed)
+    first = draft(
+        known(cycle, (billed.start_at, items), mode=CREDIT_BY_DAY),
+        first_period=0,
+        horizon_at=billed.start_at,
+    )
+    paused = known(
+        cycle,
+        (billed.start_at, items),
+        (from_at, ()),
+        (until_at, items),
+        mode=CREDIT_BY_DAY,
+    )
+    found = draft(paused, first_period=0, horizon_at=until_at, billed=first.lines)
+    return -found.total_minor, Period(from_at, min(until_at, billed.end_at))
 
 
 def _billed(given: Mapping[str, Any], paid: datetime) -> Period:

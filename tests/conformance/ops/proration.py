@@ -58,6 +58,7 @@ from tests.conformance.ops.proration_told import inclusive, told_dates
 _NOON = timedelta(hours=12)
 _LAST_DAY_CHARGED = ByTime(last_day_charged=True)
 _MOST_PERIODS = 1_200
+_TO_THE_SECOND = {"polar", "stripe"}
 
 
 def _mode(case: Case) -> ByTime:
@@ -66,7 +67,10 @@ def _mode(case: Case) -> ByTime:
         return BY_DAY
     if case.given.get("fixed_days_in_month", 30) != 30:
         raise Unsupported("months of 30 days only")
-    by = (BY_MONTH_OF_30 if "fixed_days_in_month" in case.given else BY_DAY).by
+    if case.source in _TO_THE_SECOND:
+        by = BY_SECOND.by
+    else:
+        by = (BY_MONTH_OF_30 if "fixed_days_in_month" in case.given else BY_DAY).by
     denominator = {
         "killbill": Denominator.COUNTED_BACK,
         "stripe": Denominator.IMAGINED,

@@ -11,7 +11,7 @@ from subledger.core.amounts import Amounts
 from subledger.core.calendar import Anchor, Interval, Period
 from subledger.core.invoicing import draft
 from subledger.core.timeline import Item, Line, Timing
-from tests.conformance.case import Answer, Case, Unsupported
+from tests.conformance.case import Answer, Case
 from tests.conformance.ops.proration_engine import (
     CREDIT_BY_DAY,
     CREDIT_BY_SECOND,
@@ -29,6 +29,8 @@ from tests.conformance.ops.proration_engine import (
     seats,
 )
 from tests.conformance.ops.proration_told import inclusive
+
+_SOME_YEAR = 2025
 
 
 def _change_time(given: Mapping[str, Any]) -> tuple[Period, datetime]:
@@ -172,14 +174,21 @@ def seat_change(case: Case) -> Answer:
 
 
 def next_invoice_after_change(case: Case) -> Answer:
-    if "(half)" not in case.given["change"]:
-        raise Unsupported("which part of the period remains is not told")
-    whole, when = _change_time({"remaining_fraction": "15/30"})
+    """Days are told without a year; "(half)" says that half of the period is left, whatever days
+    it has."""
+    given = case.given
+    if "(half)" in given["change"]:
+        whole, when = _change_time({"remaining_fraction": "15/30"})
+    else:
+        paid, when, following = (
+            at(f"{_SOME_YEAR}-{given[each]}") for each in ("paid_on", "change", "next")
+        )
+        whole = Period(paid, following)
     lines = change(
         whole,
         when,
-        (flat("old", case.given["old_minor"]),),
-        (flat("new", case.given["new_minor"]),),
+        (flat("old", given["old_minor"]),),
+        (flat("new", given["new_minor"]),),
         mode=CREDIT_BY_SECOND,
         periods=2,
     )

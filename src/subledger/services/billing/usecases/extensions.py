@@ -39,7 +39,7 @@ async def extension(tx: Tx, row: Row[Any]) -> Extension:
     return Extension(
         end_at=found[0].period_end_at if found else row.current_period_end_at,
         timezone=row.timezone,
-        proration=mode_of(row._mapping),
+        proration=mode_of(row._asdict()),
         pauses=tuple(Pause(each.from_at, each.resumed_at) for each in found),
     )
 
