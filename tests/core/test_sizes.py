@@ -26,7 +26,7 @@ def test_a_text_counts_and_an_inner_function_counts_for_itself():
             function(71, "two", "    "),
         ]
     )
-    assert list(sizes.findings(outer, "x.py")) == ["x.py:102: f71: 71 lines, more than 70"]
+    assert list(sizes.findings(outer, "x.py")) == ["x.py:102: two: 71 lines, more than 70"]
 
 
 def test_all_of_ours_are_short_enough():

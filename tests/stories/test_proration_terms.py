@@ -66,7 +66,7 @@ async def test_a_line_says_that_what_is_given_back_was_rounded(shop, tmp_path):
     assert [line[1] for line in await lines(shop, viewer)] == [451]
     told = await explained(shop, viewer, tmp_path)
     assert "for 14 of the 31 days of the period" in told
-    assert "€4.51, since what is given back is rounded half up" in told
+    assert "4.51 EUR, since what is given back is rounded half up" in told
     await shop.check()
 
 
