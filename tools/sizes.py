@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("src", "tests", "benchmarks", "tools", "examples")
 MOST_IN_FILE = 500
 MOST_IN_FUNCTION = 70
-HELD = {"src/subledger/services/billing/usecases/renew.py", "tests/walk/test_tenant_walk.py"}
+HELD = {"tests/walk/test_tenant_walk.py"}
 """Too long, and being rewritten elsewhere. One that has become short is to be taken out."""
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 

@@ -141,8 +141,11 @@ def _begins(phases: Sequence[Phase], part: Part) -> bool:
 
 def share_of(timeline: Timeline, part: Part) -> Share | None:
     """The share of its period that a part pays; None for all of it. What was used, and what is
-    billed once, is not shared by time, and a commitment counts the time itself."""
-    if part.time == part.whole or part.item.metered or part.item.timing is Timing.ONCE:
+    billed once, is not shared by time, and a commitment counts the time itself. What was used in
+    a free stub is free as its time is; a set-up fee is not for the time, and is paid."""
+    if part.time == part.whole or part.item.timing is Timing.ONCE:
+        return None
+    if part.item.metered and not _is_free(timeline, part.whole):
         return None
     if isinstance(part.item.model, Commitment):
         return None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from subledger.platform.schema import run
 
-revision = "billing_0015"
-down_revision = "billing_0014"
+revision = "billing_0016"
+down_revision = "billing_0015"
 branch_labels = None
 depends_on = None
 
