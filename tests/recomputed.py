@@ -53,11 +53,14 @@ def _price(line: Data) -> None:
     """Steps, share of the period, rounding, discounts."""
     for step in line["steps"]:
         _put(step, "amount", Fraction(step["quantity"]) * Fraction(step["unit_amount"]))
+    whole = sum((Fraction(each["amount"]) for each in line["steps"]), Fraction(0))
     if line["steps"]:
-        whole = sum((Fraction(each["amount"]) for each in line["steps"]), Fraction(0))
         _put(line, "exact", whole * Fraction(line["fraction"]))
     exact = Fraction(line["exact"])
-    line["gross_minor"] = amount = half_up(exact)
+    amount = half_up(exact)
+    if rest := Fraction(line.get("rest", 0)):  # what is given back is rounded in its stead
+        amount = half_up(whole * (Fraction(line["fraction"]) + rest)) - half_up(whole * rest)
+    line["gross_minor"] = amount
     _put(line, "residue", exact - amount)
     for step in line["discounts"]:
         if "base_minor" not in step:  # free units: taken off the quantity before
