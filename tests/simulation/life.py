@@ -220,6 +220,7 @@ ROUND = (
     "sandbox.callbacks_due",
     "sandbox.deliver",
     "billing.consume",
+    "billing.migrate_plans",
     "billing.release_revenue",
     "scheduler.consume",
     "entitlements.consume",

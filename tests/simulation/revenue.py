@@ -1,0 +1,42 @@
+"""Naive revenue: of each line that stands, the days that are over (by UTC) are delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from fractions import Fraction
+from typing import Any
+
+from tests.simulation.told import Line, Papers
+
+NEVER = frozenset({"draft", "skipped", "void"})
+
+
+def earned(papers: Papers, balances: Sequence[Mapping[str, Any]], now_at: datetime) -> list[str]:
+    """What the books call revenue and deferred revenue, against a count of days."""
+    standing = [each for each in papers.lines if each.status not in NEVER]
+    nets = sum(each.net_minor - each.noted_net_minor for each in standing)
+    delivered = sum(_delivered(each, now_at) for each in standing)
+    booked = {
+        account["account"]: -account["balance_minor"]
+        for each in balances
+        for account in each["accounts"]
+    }
+    expected = {"revenue": delivered, "deferred_revenue": nets - delivered}
+    return [
+        f"{name}: booked {booked.get(name, 0)}, by days {amount}"
+        for name, amount in expected.items()
+        if booked.get(name, 0) != amount
+    ]
+
+
+def _delivered(line: Line, now_at: datetime) -> int:
+    net = line.net_minor - line.noted_net_minor
+    if line.end_at <= now_at:
+        return net
+    start, end = line.start_at.date(), line.end_at.date()
+    whole, over = (end - start).days, max((now_at.date() - start).days, 0)
+    if not whole:
+        return 0
+    rounded = int(Fraction(abs(net) * min(over, whole), whole) + Fraction(1, 2))
+    return rounded if net > 0 else -rounded
