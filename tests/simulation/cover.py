@@ -36,7 +36,8 @@ def covered_once(papers: Papers, codes: Mapping[str, str]) -> list[str]:
     paid at a time."""
     wrong = []
     for (subscription, code), lines in _by_kind(papers, codes).items():
-        standing = [each for each in lines if each.status != "void"]
+        # What cost nothing is not given back either.
+        standing = [each for each in lines if each.status != "void" and each.gross_minor]
         for start, end, depth in times(standing):
             if depth not in {0, 1}:
                 span = f"{start.isoformat()} to {end.isoformat()}"

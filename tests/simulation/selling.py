@@ -116,7 +116,7 @@ async def _people(month: Month) -> None:
     draw = month.draw
     month.people = [
         Person(f"c{n}", draw.choice(("week", "month")), draw.random() < 0.3, draw.choice(ZONES))
-        for n in range(5)
+        for n in range(4)
     ]
     for each in month.people:
         where = {"country": "DE"} if month.shelf.is_taxed else {}

@@ -106,6 +106,11 @@ async def papers(month: Month) -> Papers:
     return Papers(invoices, notes, lines)
 
 
+async def _whole(month: Month, path: str) -> list[dict[str, Any]]:
+    """Every document of a list, with its lines."""
+    return [await month.get(f"{path}/{each['id']}") for each in await month.get_all(path)]
+
+
 def _line(invoice: dict[str, Any], line: dict[str, Any], noted: list[dict[str, Any]]) -> Line:
     amounts = {
         f"noted_{name}_minor": sum(each[f"{name}_minor"] for each in noted)

@@ -33,6 +33,10 @@ UNASKED = frozenset({"fault"})
 async def something(month: Month) -> None:
     """What the seed draws, for whom it draws. Raises Died."""
     who = month.draw.choice(month.people)
+    if not who.cards and month.draw.random() < 0.3:
+        return await ALL["card"].do(month, who)
+    if not who.subscriptions and month.draw.random() < 0.6:
+        return await ALL["buy"].do(month, who)
     fit = [each for each in ALL.values() if not (each.is_shops and month.shelf.is_steady)]
     [chosen] = month.draw.choices(fit, weights=[each.weight for each in fit])
     await chosen.do(month, who)

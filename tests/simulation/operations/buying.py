@@ -42,29 +42,29 @@ async def buy(month: Month, who: Person) -> None:
 
 
 async def _terms(month: Month, how: str, plan: str) -> dict[str, Any]:
-    draw = month.draw
+    draw, shelf = month.draw, month.shelf
+    found: dict[str, Any] = {}
     match how:
         case "trial":
             behavior = draw.choice(("invoice", "cancel"))
-            return {"trial_days": draw.randrange(1, 12), "trial_end_behavior": behavior}
+            found = {"trial_days": draw.randrange(1, 12), "trial_end_behavior": behavior}
         case "future":
-            return {"start_at": await moment(month, 1, 240)}
+            found = {"start_at": await moment(month, 1, 240)}
         case "backdated":
-            return {"start_at": await moment(month, -600, -1)}
+            found = {"start_at": await moment(month, -600, -1)}
         case "promo":
-            return {"promotion_codes": [draw.choice(month.shelf.codes)]}
+            found = {"promotion_codes": [draw.choice(shelf.codes)]}
         case "quantity":
-            return {"quantity": draw.choice(("2", "5", "0.5"))}
+            found = {"quantity": draw.choice(("2", "5", "0.5"))}
         case "anchored":
             anchor = draw.choice(WEEK_ANCHORS if plan == "week" else MONTH_ANCHORS)
             first = draw.choice(("prorated", "full", "free"))
-            return {"billing_anchor": anchor, "first_period": first}
+            found = {"billing_anchor": anchor, "first_period": first}
         case "discount":
-            discounts = month.shelf.discounts
-            return {"discount_ids": [discounts[draw.choice(sorted(discounts))]]}
+            found = {"discount_ids": [shelf.discounts[draw.choice(sorted(shelf.discounts))]]}
         case "second":
-            return {"proration": "second", "quantity": "2"}
-    return {}
+            found = {"proration": "second", "quantity": "2"}
+    return found
 
 
 OPERATIONS = (

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from tests.simulation.operations.kinds import RESERVED, operation
+from tests.simulation.operations.kinds import operation
 
 if TYPE_CHECKING:
     from tests.simulation.month import Month
@@ -105,7 +105,7 @@ async def move_clock(month: Month, _: Person) -> None:
 
 OPERATIONS = (
     operation("card", 9, card),
-    operation("pay", 6, pay, "payment_declined", "invoice_not_open", RESERVED, "payment_unknown"),
+    operation("pay", 6, pay, "payment_declined", "invoice_not_open", "invoice_already_reserved"),
     operation("visit page", 8, visit_page),
     operation("fault", 4, fault),
     operation("change dunning", 2, change_dunning, is_shops=True),
