@@ -109,9 +109,8 @@ class Asking:
         """Write an answer down. Raises AssertionError for one that never should be given."""
         self.trace.append((what, answer.status_code))
         assert answer.status_code < 500, f"{what}: {answer.status_code} {answer.text}"
-        if answer.headers.get("content-type", "").partition(";")[0].endswith("json"):
-            return answer.json()
-        return {}
+        kind = answer.headers.get("content-type", "").partition(";")[0]
+        return answer.json() if answer.content and kind.endswith("json") else {}
 
     async def raw(
         self, method: str, path: str, *, key: str | None = None, **given: Any

@@ -7,11 +7,12 @@ provider's journal of captures; it knows what the shop sells and what was asked 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from subledger.hosts.invariants import violations
-from tests.simulation import books, cover, plain, revenue, states
+from tests.simulation import books, cover, plain, revenue, states, worth
 from tests.simulation.month import Month
 from tests.simulation.people import Person
 from tests.simulation.told import Fact, Papers, captures, facts, papers
@@ -22,44 +23,60 @@ _UNDER_WAY = (
 )
 
 
+@dataclass
+class Served:
+    """What the auditor learns of subscriptions while it looks at their payers."""
+
+    spans: dict[str, cover.Spans] = field(default_factory=dict)
+    shared: set[str] = field(default_factory=set)
+    """Subscriptions whose charges are all worth their days."""
+
+
 async def audit(month: Month) -> list[str]:
     """What is wrong; empty if the books are right."""
     admin, tenant_id = month.life.admin, month.tenant_id
-    told, shown, captured = (
-        await facts(admin, tenant_id),
-        await papers(month),
-        await captures(month),
-    )
+    told, shown = await facts(admin, tenant_id), await papers(month)
+    captured = await captures(month)
     wrong = [str(each) for each in await violations(month.life.assembly, tenants=[tenant_id])]
     wrong += [f"attempt {row[0]} is {row[1]}" for row in await admin.fetch(_UNDER_WAY, tenant_id)]
     wrong += books.receipts(told, captured)
     wrong += books.documents(told, shown)
-    wrong += cover.never_more_back_than_charged(shown)
-    wrong += cover.covered_once(shown, await _codes(month))
     wrong += await _booked(month, shown, sum(amount for _, amount in captured))
-    served: dict[str, cover.Spans] = {}
+    served = Served()
     for who in month.people:
         account = told.get(month.subject(who), [])
         wrong += [f"{who.name}: {each}" for each in await _person(month, who, account, served)]
-    return wrong + cover.not_covered(shown, await _codes(month), served)
+    return wrong + await _services(month, shown, served)
 
 
-async def _codes(month: Month) -> dict[str, str]:
-    """What each price of every version pays for; nothing of those that are charged once."""
-    found = {}
-    for plan in month.shelf.plans.values():
-        for version in await month.get_all(f"/v1/plans/{plan}/versions"):
-            for price in version["prices"]:
-                if price["timing"] == "advance":
-                    found[price["id"]] = cover.MAIN
-                elif price["timing"] == "arrears":
-                    found[price["id"]] = cover.ASIDE
-    return found
+async def _services(month: Month, shown: Papers, served: Served) -> list[str]:
+    """What was billed, against what was served and what the shop sells."""
+    sold = await _prices(month)
+    codes = {
+        price["id"]: cover.MAIN if price["timing"] == "advance" else cover.ASIDE
+        for price in sold
+        if price["timing"] != "once"
+    }
+    simple = {price["id"]: found for price in sold if (found := worth.price_of(price)) is not None}
+    return [
+        *cover.never_more_back_than_charged(shown),
+        *cover.covered_once(shown, codes),
+        *cover.not_covered(shown, codes, served.spans),
+        *worth.about_right(shown, simple, served.shared),
+    ]
 
 
-async def _person(
-    month: Month, who: Person, account: Sequence[Fact], served: dict[str, cover.Spans]
-) -> list[str]:
+async def _prices(month: Month) -> list[dict[str, Any]]:
+    """Those of every version of every plan."""
+    return [
+        price
+        for plan in month.shelf.plans.values()
+        for version in await month.get_all(f"/v1/plans/{plan}/versions")
+        for price in version["prices"]
+    ]
+
+
+async def _person(month: Month, who: Person, account: Sequence[Fact], served: Served) -> list[str]:
     [balance] = (await month.get(f"/v1/customers/{who.id}/balance"))["balances"]
     wrong = books.compare(books.kept(account), balance)
     wrong += await _statement(month, who, balance)
@@ -75,8 +92,10 @@ async def _person(
         wrong += [f"{each['id']}: {what}" for what in life.wrong]
         if life.status != each["status"]:
             wrong.append(f"{each['id']} is {each['status']}, by its events {life.status}")
-        if each["first_period"] != "free" and each["parked_reason"] is None:
-            served[each["id"]] = life.spans
+        if each["parked_reason"] is None:
+            served.spans[each["id"]] = life.spans
+        if each["first_period"] == "prorated" and "pause" not in who.asked:
+            served.shared.add(each["id"])
     return wrong + await _access(month, who, account)
 
 

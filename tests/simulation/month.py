@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.simulation import operations
 from tests.simulation.asking import OK, Asking
-from tests.simulation.life import Died, Life
+from tests.simulation.life import ONE_AT_A_TIME, Died, Life
 from tests.simulation.operations.paying import FAULTS, set_fault
 from tests.simulation.people import Request
 from tests.simulation.selling import Shelf, open_shop
@@ -20,8 +20,6 @@ from tests.simulation.selling import Shelf, open_shop
 START = datetime(2026, 1, 12, 9, 30, tzinfo=UTC)
 MONTH, QUIET_DAYS, MORE = timedelta(days=31), timedelta(days=41), timedelta(hours=8)
 MOST_ROUNDS = 22
-ONE_AT_A_TIME = {"payments.charge", "payments.checkout"}
-"""Their calls run side by side: with one, the order is the seed's and not the network's."""
 
 
 class Month(Asking):
@@ -57,8 +55,10 @@ class Month(Asking):
             if draw.random() < 0.08:
                 await self.life.wall_time_passes()
                 self.trace.append(("an hour on the wall", 0))
-            for _ in range(draw.randrange(1, 6)):
+            for _ in range(draw.randrange(0, 5)):
                 await self._step(draw.choice(sorted(self.life.steps)))
+            if draw.random() < 0.7:
+                self.trace.append(("a busy while", await self.life.busy(draw.choice((1, 3, 9)))))
         except Died as died:
             self.trace.append((str(died), len(self.life.deaths)))
 

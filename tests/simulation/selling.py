@@ -115,7 +115,7 @@ async def _taxes(month: Month) -> None:
 async def _people(month: Month) -> None:
     draw = month.draw
     month.people = [
-        Person(f"c{n}", draw.choice(("week", "month")), draw.random() < 0.3, draw.choice(ZONES))
+        Person(f"c{n}", draw.choice(("week", "month")), draw.random() < 0.2, draw.choice(ZONES))
         for n in range(4)
     ]
     for each in month.people:

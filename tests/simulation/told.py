@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -50,6 +51,7 @@ class Line:
     price_id: str
     start_at: datetime
     end_at: datetime
+    quantity: Fraction
     gross_minor: int
     net_minor: int
     tax_minor: int
@@ -124,6 +126,7 @@ def _line(invoice: dict[str, Any], line: dict[str, Any], noted: list[dict[str, A
         price_id=line["price_id"],
         start_at=datetime.fromisoformat(line["service_start_at"]),
         end_at=datetime.fromisoformat(line["service_end_at"]),
+        quantity=Fraction(line["quantity"]),
         gross_minor=line["gross_minor"],
         net_minor=line["net_minor"],
         tax_minor=line["tax_minor"],

@@ -62,15 +62,17 @@ async def change_tax_rule(month: Month, _: Person) -> None:
     if not shelf.is_taxed or month.waits("end tax rule") or month.waits("change tax rule"):
         return month.nothing("change tax rule")
     rule = await month.get(f"/v1/tax-rules/{shelf.rule_id}")
-    day = (await month.now()).date() + timedelta(days=draw.randrange(0, 6))
-    if rule["until_on"] is None:
-        path = f"/v1/tax-rules/{shelf.rule_id}/end"
-        return await month.ask("end tax rule", None, path, {"until_on": day.isoformat()})
+    day = (await month.now()).date() + timedelta(days=draw.randrange(1, 6))
+    if rule["from_on"] is not None and rule["from_on"] >= day.isoformat():
+        return month.nothing("change tax rule")
+    until_on = day.isoformat()
     rate = {
         "code": f"vat-{len(month.trace)}", "name": "VAT", "country": "DE",
         "percent": draw.choice(shelf.percents),
     }  # fmt: skip
-    body = {"rate": rate, "from_on": rule["until_on"]}
+    path = f"/v1/tax-rules/{shelf.rule_id}/end"
+    await month.ask("end tax rule", None, path, {"until_on": until_on})
+    body = {"rate": rate, "from_on": until_on}
     await month.ask("change tax rule", None, "/v1/tax-rules", body)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.simulation.people import Person
 
 KINDS = (
-    *("visa_ok",) * 7,
+    *("visa_ok",) * 14,
     *("pending_ok", "pending_decline", "timeout", "timeout_lost", "requires_action"),
     *("soft_decline", "hard_decline", "insufficient_funds:2", "soft_after:1", "hard_after:1"),
 )
