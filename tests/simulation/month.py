@@ -19,7 +19,7 @@ from tests.simulation.selling import Shelf, open_shop
 
 START = datetime(2026, 1, 12, 9, 30, tzinfo=UTC)
 MONTH, QUIET_DAYS, MORE = timedelta(days=31), timedelta(days=41), timedelta(hours=8)
-MOST_ROUNDS = 22
+MOST_ROUNDS = 24
 
 
 class Month(Asking):
@@ -50,15 +50,16 @@ class Month(Asking):
         try:
             if self._waiting and draw.random() < 0.5:
                 await self.send(self._waiting[0])
-            elif draw.random() < 0.85:
-                await operations.something(self)
+            elif draw.random() < 0.9:
+                for _ in range(draw.choice((1, 1, 2, 3))):
+                    await operations.something(self)
             if draw.random() < 0.08:
                 await self.life.wall_time_passes()
                 self.trace.append(("an hour on the wall", 0))
             for _ in range(draw.randrange(0, 5)):
                 await self._step(draw.choice(sorted(self.life.steps)))
             if draw.random() < 0.7:
-                self.trace.append(("a busy while", await self.life.busy(draw.choice((1, 3, 9)))))
+                self.trace.append(("a busy while", await self.life.busy(draw.choice((3, 9, 30)))))
         except Died as died:
             self.trace.append((str(died), len(self.life.deaths)))
 

@@ -75,6 +75,7 @@ async def open_shop(month: Month, start_at: datetime) -> None:
         await _taxes(month)
     await _people(month)
     await month.life.quiet()
+    await _regulars(month)
 
 
 async def _plans(month: Month) -> None:
@@ -125,3 +126,18 @@ async def _people(month: Month) -> None:
             email=f"{each.name}@example.com", timezone=each.timezone, **where,
         )  # fmt: skip
         each.id = made["id"]
+
+
+async def _regulars(month: Month) -> None:
+    """Most have a card that works and a subscription before anything is drawn."""
+    for each in month.people:
+        if month.draw.random() < 0.8:
+            made = await month.must("/v1/payment-methods", customer_id=each.id, test_kind="visa_ok")
+            each.cards.append(made["id"])
+    await month.life.quiet()
+    for each in month.people:
+        if each.cards and month.draw.random() < 0.8:
+            plan = month.shelf.plans[each.plan]
+            bought = await month.must("/v1/subscriptions", customer_id=each.id, plan_id=plan)
+            each.subscriptions.append(bought["id"])
+    await month.life.quiet()
