@@ -47,9 +47,9 @@ class Asking:
     ) -> None:  # fmt: skip
         """Send it, and until it is answered again and again. Raises Died."""
         self._asked += 1
-        (self.asked if who is None else who.asked).add(what)
         key = f"{self.seed}-{self._asked}"
         request = Request(what, how, who, method, path, body, key)
+        (self.asked if who is None else who.asked).add(request.name)
         self._waiting.append(request)
         await self.send(request)
 
@@ -119,6 +119,10 @@ class Asking:
         if key is not None:
             headers["idempotency-key"] = key
         return await self.life.lives(self.life.http.request(method, path, headers=headers, **given))
+
+    def person(self, customer_id: str) -> Person:
+        """Whose id it is."""
+        return next(each for each in self.people if each.id == customer_id)
 
     def subject(self, who: Person) -> UUID:
         """The customer's id as events name it."""

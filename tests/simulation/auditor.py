@@ -94,9 +94,16 @@ async def _person(month: Month, who: Person, account: Sequence[Fact], served: Se
             wrong.append(f"{each['id']} is {each['status']}, by its events {life.status}")
         if each["parked_reason"] is None:
             served.spans[each["id"]] = life.spans
-        if each["first_period"] == "prorated" and "pause" not in who.asked:
+        if each["first_period"] == "prorated" and not _ever_paused(account, each["id"]):
             served.shared.add(each["id"])
     return wrong + await _access(month, who, account)
+
+
+def _ever_paused(account: Sequence[Fact], subscription: str) -> bool:
+    return any(
+        each.kind == "subscription.paused" and each.data["subscription_id"] == subscription
+        for each in account
+    )
 
 
 async def _statement(month: Month, who: Person, balance: Mapping[str, Any]) -> list[str]:

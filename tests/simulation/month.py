@@ -19,7 +19,7 @@ from tests.simulation.selling import Shelf, open_shop
 
 START = datetime(2026, 1, 12, 9, 30, tzinfo=UTC)
 MONTH, QUIET_DAYS, MORE = timedelta(days=31), timedelta(days=41), timedelta(hours=8)
-MOST_ROUNDS = 24
+MOST_ROUNDS = 18
 
 
 class Month(Asking):
@@ -59,7 +59,7 @@ class Month(Asking):
             for _ in range(draw.randrange(0, 5)):
                 await self._step(draw.choice(sorted(self.life.steps)))
             if draw.random() < 0.7:
-                self.trace.append(("a busy while", await self.life.busy(draw.choice((3, 9, 30)))))
+                self.trace.append(("a busy while", await self.life.busy(draw.choice((2, 6, 15)))))
         except Died as died:
             self.trace.append((str(died), len(self.life.deaths)))
 

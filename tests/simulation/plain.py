@@ -18,14 +18,15 @@ from tests.simulation.selling import PRICES_MINOR
 from tests.simulation.told import Fact
 
 PLAIN = frozenset(
-    {"buy", "card", "pay", "visit page", "cancel", "undo cancel", "void", "change quantity", "time"}
+    {"buy plain", "card", "pay", "undo cancel", "void", "change quantity now, now", "time"}
 )
 ENDED = frozenset({"subscription.canceled", "invoice.voided", "invoice.uncollectible"})
 
 
 def is_plain(who: Person, asked_of_all: set[str]) -> bool:
     """Whether nothing but plain things were asked for."""
-    return who.asked | asked_of_all <= PLAIN and len(who.subscriptions) == 1
+    others = (who.asked | asked_of_all) - PLAIN
+    return len(who.subscriptions) == 1 and all(each.startswith("cancel ") for each in others)
 
 
 def recounted(who: Person, account: Sequence[Fact], end_at: datetime) -> list[str]:

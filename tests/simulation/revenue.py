@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.simulation.told import Line, Papers
 
-NEVER = frozenset({"draft", "skipped", "void"})
+NEVER = frozenset({"draft", "void"})
 
 
 def earned(papers: Papers, balances: Sequence[Mapping[str, Any]], now_at: datetime) -> list[str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MONTHLY, WEEKLY = {"unit": "month", "count": 1}, {"unit": "week", "count": 1}
 PRICES_MINOR = {"week": 300, "month": 999}
 """Of the plans that have one price for a unit and nothing else."""
+TASTES = ("week", "week", "month")
 ZONES = ("UTC", "UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu")
 _OPEN = story("tests.open_simulation")
 
@@ -116,7 +117,9 @@ async def _taxes(month: Month) -> None:
 async def _people(month: Month) -> None:
     draw = month.draw
     month.people = [
-        Person(f"c{n}", draw.choice(("week", "month")), draw.random() < 0.2, draw.choice(ZONES))
+        Person(
+            f"c{n}", draw.choice(("week", "week", "month")), draw.random() < 0.2, draw.choice(ZONES)
+        )
         for n in range(4)
     ]
     for each in month.people:

@@ -34,10 +34,6 @@ async def buy(month: Month, who: Person) -> None:
     body |= await _terms(month, how, plan)
     if who.wants_page or not who.cards:
         body |= {"collection": "page", "return_url": "https://shop.example/thanks"}
-    if who.subscriptions:
-        who.asked.add("add")
-    if plan == "pro" or how != "plain":
-        who.asked.add(f"buy {how}")
     await month.ask("buy", who, "/v1/subscriptions", body, how=how)
 
 

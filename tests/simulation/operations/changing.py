@@ -54,13 +54,15 @@ async def _when(month: Month, when: str) -> dict[str, Any]:
 
 async def _change(month: Month, who: Person, what: str, body: Any, when: str) -> None:
     settle = month.draw.choice(SETTLE)
-    if (when, settle) != ("now", "now"):
-        who.asked.add(f"change {when} {settle}")
     await act(month, who, what, "change", body | {"settle": settle}, how=f"{when}, {settle}")
 
 
+def _waits(subscription: Any) -> bool:
+    return subscription["scheduled_change"] is not None
+
+
 async def undo_change(month: Month, who: Person) -> None:
-    await act(month, who, "undo change", "undo-change")
+    await act(month, who, "undo change", "undo-change", fit=_waits)
 
 
 async def change_anchor(month: Month, who: Person) -> None:

@@ -10,9 +10,9 @@ from tests.simulation.operations.kinds import (
     RESERVED,
     STILL_OPEN,
     act,
+    drawn_invoice,
     operation,
 )
-from tests.simulation.operations.paying import drawn_invoice
 
 if TYPE_CHECKING:
     from tests.simulation.month import Month
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 DRAFT_S = (0, 0, 3_600, 86_400)
 
 
-async def credit_note(month: Month, who: Person) -> None:
+async def credit_note(month: Month, _: Person) -> None:
     """Of a whole invoice, or of a part of one of its lines."""
-    invoice = await drawn_invoice(month, who, "open", "paid", "paid")
-    if invoice is None:
+    found = await drawn_invoice(month, "open", "paid")
+    if found is None:
         return month.nothing("credit note")
+    who, invoice = found
     body: dict[str, Any] = {"invoice_id": invoice, "reason": "goodwill"}
     how = month.draw.choice(("whole", "line"))
     if how == "line":
@@ -39,11 +40,12 @@ async def credit_note(month: Month, who: Person) -> None:
     await month.ask("credit note", who, "/v1/credit-notes", body, how=how)
 
 
-async def void_note(month: Month, who: Person) -> None:
-    found = await month.get_all("/v1/credit-notes", customer_id=who.id)
+async def void_note(month: Month, _: Person) -> None:
+    found = await month.get_all("/v1/credit-notes")
     if not found:
         return month.nothing("void note")
-    note = month.draw.choice(sorted(each["id"] for each in found))
+    note, payer = month.draw.choice(sorted((each["id"], each["customer_id"]) for each in found))
+    who = month.person(payer)
     await month.ask("void note", who, f"/v1/credit-notes/{note}/void", {"reason": "drawn"})
 
 
@@ -56,22 +58,23 @@ async def adjust(month: Month, who: Person) -> None:
     await month.ask("adjust", who, "/v1/adjustments", body, how=how)
 
 
-async def void(month: Month, who: Person) -> None:
-    await _of_invoice(month, who, "void", "void", "open")
+async def void(month: Month, _: Person) -> None:
+    await _of_invoice(month, "void", "void", "open")
 
 
-async def reissue(month: Month, who: Person) -> None:
-    await _of_invoice(month, who, "reissue", "reissue", "open")
+async def reissue(month: Month, _: Person) -> None:
+    await _of_invoice(month, "reissue", "reissue", "open")
 
 
-async def finalize(month: Month, who: Person) -> None:
-    await _of_invoice(month, who, "finalize", "finalize", "draft")
+async def finalize(month: Month, _: Person) -> None:
+    await _of_invoice(month, "finalize", "finalize", "draft")
 
 
-async def _of_invoice(month: Month, who: Person, what: str, path: str, status: str) -> None:
-    invoice = await drawn_invoice(month, who, status)
-    if invoice is None:
+async def _of_invoice(month: Month, what: str, path: str, status: str) -> None:
+    found = await drawn_invoice(month, status)
+    if found is None:
         return month.nothing(what)
+    who, invoice = found
     body = {"reason": "drawn"} if path != "finalize" else None
     await month.ask(what, who, f"/v1/invoices/{invoice}/{path}", body)
 

@@ -20,8 +20,16 @@ async def cancel(month: Month, who: Person) -> None:
     await act(month, who, "cancel", "cancel", body, how=how)
 
 
+def _waits(subscription: Any) -> bool:
+    return subscription["cancel_at"] is not None and not _has_ended(subscription)
+
+
+def _has_ended(subscription: Any) -> bool:
+    return subscription["ended_at"] is not None
+
+
 async def undo_cancel(month: Month, who: Person) -> None:
-    await act(month, who, "undo cancel", "undo-cancel")
+    await act(month, who, "undo cancel", "undo-cancel", fit=_waits)
 
 
 async def reactivate(month: Month, who: Person) -> None:
@@ -29,7 +37,7 @@ async def reactivate(month: Month, who: Person) -> None:
     body = {"version": how}
     if who.wants_page or not who.cards:
         body |= {"collection": "page", "return_url": "https://shop.example/thanks"}
-    await act(month, who, "reactivate", "reactivate", body, how=how)
+    await act(month, who, "reactivate", "reactivate", body, how=how, fit=_has_ended)
 
 
 OPERATIONS = (

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tests.simulation.people import Person
 
 Do = Callable[["Month", "Person"], Awaitable[None]]
+Fit = Callable[[Any], bool]
 ENDED = "subscription_ended"
 PAUSED = "subscription_paused"
 NOT_ACTIVE = "subscription_not_active"
@@ -42,12 +43,35 @@ async def moment(month: Month, first_h: int, last_h: int) -> str:
     return (await month.now() + away).isoformat()
 
 
+def runs(subscription: Any) -> bool:
+    return subscription["status"] in {"active", "past_due"}
+
+
 async def act(
-    month: Month, who: Person, what: str, path: str, body: Any = None, *, how: str = ""
-) -> None:
-    """Ask for something of one of the person's subscriptions; the last one most often."""
-    if not who.subscriptions:
+    month: Month, who: Person, what: str, path: str, body: Any = None, *, how: str = "",
+    fit: Fit = runs,
+) -> None:  # fmt: skip
+    """Ask for something of a subscription: mostly of one that is ``fit`` for it, whosever, now and
+    then of any of the person's."""
+    chosen = who.subscriptions
+    if month.draw.random() < 0.85:
+        found = await month.get_all("/v1/subscriptions")
+        fitting = sorted((each["id"], each["customer_id"]) for each in found if fit(each))
+        if not fitting:
+            return month.nothing(what)
+        subscription, payer = month.draw.choice(fitting)
+        who, chosen = month.person(payer), [subscription]
+    if not chosen:
         return month.nothing(what)
-    newest = month.draw.random() < 0.6
-    chosen = who.subscriptions[-1] if newest else month.draw.choice(who.subscriptions)
-    await month.ask(what, who, f"/v1/subscriptions/{chosen}/{path}", body, how=how)
+    path = f"/v1/subscriptions/{month.draw.choice(chosen)}/{path}"
+    await month.ask(what, who, path, body, how=how)
+
+
+async def drawn_invoice(month: Month, *statuses: str) -> tuple[Person, str] | None:
+    """One of the invoices that are so, and whose it is."""
+    found = await month.get_all("/v1/invoices")
+    fit = sorted((each["id"], each["customer_id"]) for each in found if each["status"] in statuses)
+    if not fit:
+        return None
+    invoice, payer = month.draw.choice(fit)
+    return month.person(payer), invoice

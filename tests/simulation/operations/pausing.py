@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.simulation.operations.kinds import (
     ENDED,
@@ -30,14 +30,22 @@ async def pause(month: Month, who: Person) -> None:
     await act(month, who, "pause", "pause", body, how=f"{when}, {credit}")
 
 
+def _waits(subscription: Any) -> bool:
+    return subscription["pause"] is not None and not _is_paused(subscription)
+
+
+def _is_paused(subscription: Any) -> bool:
+    return bool(subscription["status"] == "paused")
+
+
 async def undo_pause(month: Month, who: Person) -> None:
-    await act(month, who, "undo pause", "undo-pause")
+    await act(month, who, "undo pause", "undo-pause", fit=_waits)
 
 
 async def resume(month: Month, who: Person) -> None:
     how = month.draw.choice(("now", "now", "date"))
     at = await moment(month, 1, 200) if how == "date" else how
-    await act(month, who, "resume", "resume", {"at": at}, how=how)
+    await act(month, who, "resume", "resume", {"at": at}, how=how, fit=_is_paused)
 
 
 OPERATIONS = (

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from tests.simulation.operations.kinds import operation
+from tests.simulation.operations.kinds import drawn_invoice, operation
 
 if TYPE_CHECKING:
     from tests.simulation.month import Month
@@ -33,10 +33,11 @@ async def card(month: Month, who: Person) -> None:
     await month.ask("card", who, "/v1/payment-methods", body)
 
 
-async def pay(month: Month, who: Person) -> None:
-    invoice = await drawn_invoice(month, who, "open", "uncollectible")
-    if invoice is None:
+async def pay(month: Month, _: Person) -> None:
+    found = await drawn_invoice(month, "open", "uncollectible")
+    if found is None:
         return month.nothing("pay")
+    who, invoice = found
     body: dict[str, Any] = {"invoice_id": invoice}
     if who.cards and month.draw.random() < 0.7:
         body["payment_method_id"] = month.draw.choice(who.cards)
@@ -45,15 +46,8 @@ async def pay(month: Month, who: Person) -> None:
     await month.ask("pay", who, "/v1/payments", body)
 
 
-async def drawn_invoice(month: Month, who: Person, *statuses: str) -> str | None:
-    """One of the person's invoices that are so."""
-    found = await month.get_all("/v1/invoices", customer_id=who.id)
-    fit = sorted(each["id"] for each in found if each["status"] in statuses)
-    return str(month.draw.choice(fit)) if fit else None
-
-
-async def visit_page(month: Month, who: Person) -> None:
-    found = await month.get_all("/v1/payments", customer_id=who.id)
+async def visit_page(month: Month, _: Person) -> None:
+    found = await month.get_all("/v1/payments")
     urls = sorted(each["next_action"]["redirect_url"] for each in found if each["next_action"])
     if not urls:
         return month.nothing("visit page")
@@ -97,7 +91,7 @@ async def move_clock(month: Month, _: Person) -> None:
     if clock["clock_move_id"] or month.waits("time"):
         return month.nothing("time")
     now_at = await month.now()
-    hours = month.draw.choice((1, 6, 24, 72, 120))
+    hours = month.draw.choice((1, 6, 24, 72, 120, 168))
     to_at = min(now_at + timedelta(hours=hours), month.last_at)
     if to_at > now_at:
         await month.ask("time", None, "/v1/clock-moves", {"to_at": to_at.isoformat()})
@@ -109,5 +103,5 @@ OPERATIONS = (
     operation("visit page", 8, visit_page),
     operation("fault", 4, fault),
     operation("change dunning", 2, change_dunning, is_shops=True),
-    operation("time", 14, move_clock, "clock_is_moving", "clock_backwards"),
+    operation("time", 18, move_clock, "clock_is_moving", "clock_backwards"),
 )
