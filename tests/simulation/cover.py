@@ -38,8 +38,12 @@ def covered_once(papers: Papers, codes: Mapping[str, str]) -> list[str]:
     paid at a time."""
     wrong = []
     for (subscription, code), lines in _by_kind(papers, codes).items():
-        # What cost nothing is not given back either.
-        standing = [each for each in lines if each.status != "void" and each.gross_minor]
+        # What cost nothing, or what a note gave back whole, no later line takes back.
+        standing = [
+            each
+            for each in lines
+            if each.status != "void" and each.gross_minor != each.noted_gross_minor
+        ]
         for start, end, depth in times(standing):
             if depth not in {0, 1} and end - start >= ONE_DAY:
                 span = f"{start.isoformat()} to {end.isoformat()}"

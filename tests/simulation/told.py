@@ -51,6 +51,7 @@ class Line:
     price_id: str
     start_at: datetime
     end_at: datetime
+    billed_at: datetime | None
     quantity: Fraction
     gross_minor: int
     net_minor: int
@@ -114,6 +115,7 @@ async def _whole(month: Month, path: str) -> list[dict[str, Any]]:
 
 
 def _line(invoice: dict[str, Any], line: dict[str, Any], noted: list[dict[str, Any]]) -> Line:
+    billed_at = invoice["finalized_at"]
     amounts = {
         f"noted_{name}_minor": sum(each[f"{name}_minor"] for each in noted)
         for name in ("gross", "net", "tax")
@@ -126,6 +128,7 @@ def _line(invoice: dict[str, Any], line: dict[str, Any], noted: list[dict[str, A
         price_id=line["price_id"],
         start_at=datetime.fromisoformat(line["service_start_at"]),
         end_at=datetime.fromisoformat(line["service_end_at"]),
+        billed_at=datetime.fromisoformat(billed_at) if billed_at else None,
         quantity=Fraction(line["quantity"]),
         gross_minor=line["gross_minor"],
         net_minor=line["net_minor"],
