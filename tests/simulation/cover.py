@@ -70,9 +70,9 @@ def not_covered(papers: Papers, codes: Mapping[str, str], served: Mapping[str, S
         for start, end in spans:
             left = start
             for paid_from, paid_to in paid:
-                if paid_from <= left < paid_to:
+                if paid_from - ONE_DAY < left < paid_to:
                     left = paid_to
-            if left < end:
+            if left + ONE_DAY <= end:
                 span = f"{left.isoformat()} to {end.isoformat()}"
                 wrong.append(f"{subscription}: nobody billed {span}")
     return wrong
