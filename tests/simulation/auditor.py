@@ -6,6 +6,7 @@ provider's journal of captures; it knows what the shop sells and what was asked 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,6 +29,8 @@ class Served:
     """What the auditor learns of subscriptions while it looks at their payers."""
 
     spans: dict[str, cover.Spans] = field(default_factory=dict)
+    extended: Counter[str] = field(default_factory=Counter)
+    """How many pauses moved the end of a period of them."""
     shared: set[str] = field(default_factory=set)
     """Subscriptions whose charges are all worth their days."""
 
@@ -61,7 +64,7 @@ async def _services(month: Month, shown: Papers, served: Served) -> list[str]:
     return [
         *cover.never_more_back_than_charged(shown),
         *cover.covered_once(shown, codes),
-        *cover.not_covered(shown, codes, served.spans),
+        *cover.not_covered(shown, codes, served.spans, served.extended),
         *worth.about_right(shown, simple, served.shared),
     ]
 
@@ -83,6 +86,11 @@ async def _person(month: Month, who: Person, account: Sequence[Fact], served: Se
     wrong += _in_order(account)
     if plain.is_plain(who, month.asked):
         wrong += plain.recounted(who, account, month.end_at)
+    served.extended.update(
+        each.data["subscription_id"]
+        for each in account
+        if each.kind == "subscription.paused" and each.data["credit"] == "extend"
+    )
     lives = states.replayed(account, month.end_at)
     shown = await month.get_all("/v1/subscriptions", customer_id=who.id)
     if {each["id"] for each in shown} != set(lives):

@@ -60,22 +60,41 @@ def _by_kind(papers: Papers, codes: Mapping[str, str]) -> dict[tuple[str, str], 
     return found
 
 
-def not_covered(papers: Papers, codes: Mapping[str, str], served: Mapping[str, Spans]) -> list[str]:
-    """Moments that were ``served`` and are on no document, voided ones and drafts included."""
+def not_covered(
+    papers: Papers,
+    codes: Mapping[str, str],
+    served: Mapping[str, Spans],
+    extended: Mapping[str, int],
+) -> list[str]:
+    """Moments that were ``served`` and are on no document, voided ones and drafts included. A pause
+    that ``extended`` a period moves what its document says: then the lengths have to do."""
     wrong = []
     by_kind = _by_kind(papers, codes)
     for subscription, spans in served.items():
         lines = by_kind.get((subscription, MAIN), [])
         paid = [(start, end) for start, end, depth in times(lines) if depth > 0]
+        if subscription in extended:
+            left = _length(spans) - _length(paid)
+            if left > ONE_DAY * (extended[subscription] + 1):
+                wrong.append(f"{subscription}: nobody billed {left}")
+            continue
         for start, end in spans:
-            left = start
-            for paid_from, paid_to in paid:
-                if paid_from - ONE_DAY < left < paid_to:
-                    left = paid_to
-            if left + ONE_DAY <= end:
-                span = f"{left.isoformat()} to {end.isoformat()}"
+            if (left_at := _first_gap(start, paid)) + ONE_DAY <= end:
+                span = f"{left_at.isoformat()} to {end.isoformat()}"
                 wrong.append(f"{subscription}: nobody billed {span}")
     return wrong
+
+
+def _length(spans: Spans) -> timedelta:
+    return sum((end - start for start, end in spans), timedelta())
+
+
+def _first_gap(at: datetime, paid: Spans) -> datetime:
+    """Up to where it is paid for from ``at`` on."""
+    for start, end in paid:
+        if start - ONE_DAY < at < end:
+            at = end
+    return at
 
 
 def never_more_back_than_charged(papers: Papers) -> list[str]:
