@@ -1,4 +1,4 @@
-"""A month of a shop in which a seed decides what happens next, and then ten quiet days.
+"""A month of a shop in which a seed decides what happens next, and then quiet days.
 
 A step of any service, a request, a fault of the provider, a death of the process, an hour on the
 wall. Requests do not wait (``Prefer: wait=0``), so nothing but the seed decides what runs when.
@@ -18,7 +18,7 @@ from tests.simulation.people import Request
 from tests.simulation.selling import Shelf, open_shop
 
 START = datetime(2026, 1, 12, 9, 30, tzinfo=UTC)
-MONTH, QUIET_DAYS, MORE = timedelta(days=31), timedelta(days=41), timedelta(hours=8)
+MONTH, QUIET_DAYS, MORE = timedelta(days=28), timedelta(days=37), timedelta(hours=8)
 MOST_ROUNDS = 18
 
 
@@ -59,7 +59,7 @@ class Month(Asking):
             for _ in range(draw.randrange(0, 5)):
                 await self._step(draw.choice(sorted(self.life.steps)))
             if draw.random() < 0.7:
-                self.trace.append(("a busy while", await self.life.busy(draw.choice((2, 6, 15)))))
+                self.trace.append(("a busy while", await self.life.busy(draw.choice((5, 20, 60)))))
         except Died as died:
             self.trace.append((str(died), len(self.life.deaths)))
 
@@ -120,5 +120,7 @@ class Month(Asking):
             return
         if request.what == "card" and request.who is not None:
             request.who.cards.append(said["id"])
+        elif request.name == "give discount personal" and request.who is not None:
+            request.who.discounts.append(said["discount_id"])
         elif request.what == "change tax rule":
             self.shelf.rule_id = said["id"]

@@ -17,6 +17,7 @@ class Person:
     id: str = ""
     subscriptions: list[str] = field(default_factory=list)
     cards: list[str] = field(default_factory=list)
+    discounts: list[str] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
     """The operations that were asked for this person's sake, done or refused."""
 

@@ -120,7 +120,7 @@ async def _people(month: Month) -> None:
         Person(
             f"c{n}", draw.choice(("week", "week", "month")), draw.random() < 0.2, draw.choice(ZONES)
         )
-        for n in range(4)
+        for n in range(3)
     ]
     for each in month.people:
         where = {"country": "DE"} if month.shelf.is_taxed else {}

@@ -20,7 +20,7 @@ async def new_version(month: Month, _: Person) -> None:
     await month.ask("new version", None, path, {"prices": prices(name, amount)}, how=name)
 
 
-async def migrate(month: Month, _: Person) -> None:
+async def migrate(month: Month, who: Person) -> None:
     """All of a plan to its newest version, or to another plan."""
     draw, plans = month.draw, month.shelf.plans
     name = draw.choice(sorted(plans))
@@ -33,6 +33,8 @@ async def migrate(month: Month, _: Person) -> None:
     if to == "plan":
         body["to_plan_id"] = plans[draw.choice(sorted(plans.keys() - {name}))]
     await month.ask("migrate", None, "/v1/plan-migrations", body, how=f"{to}, {body['at']}")
+    if draw.random() < 0.5:
+        await steer_migration(month, who)
 
 
 async def steer_migration(month: Month, _: Person) -> None:
@@ -41,7 +43,8 @@ async def steer_migration(month: Month, _: Person) -> None:
     mine = sorted(each["id"] for each in found if each["status"] in {"running", "paused"})
     if not mine:
         return month.nothing("steer migration")
-    how = month.draw.choice(("pause", "pause", "resume", "resume", "cancel"))
+    pausing = all(each["status"] == "running" for each in found if each["id"] in mine)
+    how = month.draw.choice(("pause", "pause", "cancel") if pausing else ("resume", "cancel"))
     path = f"/v1/plan-migrations/{month.draw.choice(mine)}/{how}"
     await month.ask("steer migration", None, path, None, how=how)
 
@@ -91,16 +94,23 @@ async def give_discount(month: Month, who: Person) -> None:
     await act(month, who, "give discount", "discounts", body, how=how)
 
 
-async def take_discount(month: Month, who: Person) -> None:
-    """Away again."""
-    draw, discounts = month.draw, month.shelf.discounts
-    discount = discounts[draw.choice(sorted(discounts))]
+async def take_discount(month: Month, _: Person) -> None:
+    """Away again, from a subscription or from a person."""
+    draw = month.draw
     how = draw.choice(("direct", "personal"))
-    path = f"/v1/customers/{who.id}/discounts/{discount}"
+    found = [
+        (each, f"/v1/customers/{each.id}", one) for each in month.people for one in each.discounts
+    ]
     if how == "direct":
-        if not who.subscriptions:
-            return month.nothing("take discount")
-        path = f"/v1/subscriptions/{draw.choice(who.subscriptions)}/discounts/{discount}"
+        found = [
+            (month.person(each["customer_id"]), f"/v1/subscriptions/{each['id']}", one)
+            for each in await month.get_all("/v1/subscriptions")
+            for one in each["discount_ids"]
+        ]
+    if not found:
+        return month.nothing("take discount")
+    who, whose, discount = draw.choice(sorted(found, key=lambda each: each[1:]))
+    path = f"{whose}/discounts/{discount}"
     await month.ask("take discount", who, path, None, how=how, method="DELETE")
 
 

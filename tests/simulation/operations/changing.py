@@ -48,7 +48,7 @@ async def _when(month: Month, when: str) -> dict[str, Any]:
         case "at a date":
             return {"at": await moment(month, 1, 400)}
         case "backdated":
-            return {"at": await moment(month, -200, 0)}
+            return {"at": await moment(month, -60, 0)}
     return {}
 
 

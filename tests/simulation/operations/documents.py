@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.simulation.month import Month
     from tests.simulation.people import Person
 
-DRAFT_S = (0, 0, 3_600, 86_400)
+DRAFT_S = (0, 3_600, 86_400, 259_200)
 
 
 async def credit_note(month: Month, _: Person) -> None:
@@ -53,7 +53,7 @@ async def adjust(month: Month, who: Person) -> None:
     how = month.draw.choice(("credit", "credit", "debit"))
     body = {
         "customer_id": who.id, "direction": how, "currency": "EUR", "reason": "drawn",
-        "amount_minor": month.draw.randrange(1, 700),
+        "amount_minor": month.draw.randrange(1, 700 if how == "credit" else 60),
     }  # fmt: skip
     await month.ask("adjust", who, "/v1/adjustments", body, how=how)
 
@@ -101,7 +101,7 @@ async def change_settings(month: Month, _: Person) -> None:
 
 async def change_terms(month: Month, who: Person) -> None:
     """When a customer's invoices are due, and whether renewals share one."""
-    net_days, consolidate = month.draw.choice((0, 0, 3)), month.draw.random() < 0.6
+    net_days, consolidate = month.draw.choice((0, 3, 5)), month.draw.random() < 0.6
     body = {"net_days": net_days, "consolidate": consolidate}
     how = "consolidated" if consolidate else "apart"
     path = f"/v1/customers/{who.id}/invoice-terms"
