@@ -102,7 +102,7 @@ async def _person(month: Month, who: Person, account: Sequence[Fact], served: Se
             wrong.append(f"{each['id']} is {each['status']}, by its events {life.status}")
         if each["parked_reason"] is None:
             served.spans[each["id"]] = life.spans
-        if each["first_period"] == "prorated" and not _ever_paused(account, each["id"]):
+        if "buy anchored" not in who.asked and not _ever_paused(account, each["id"]):
             served.shared.add(each["id"])
     return wrong + await _access(month, who, account)
 

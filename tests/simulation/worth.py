@@ -44,7 +44,7 @@ def price_of(told: Mapping[str, Any]) -> Price | None:
 
 
 def about_right(papers: Papers, prices: Mapping[str, Price], subscriptions: Set[str]) -> list[str]:
-    """Of the ``subscriptions`` whose first period is shared and whose time was never extended."""
+    """Of ``subscriptions`` with no first period of their own, whose time was never extended."""
     wrong = []
     for line in papers.lines:
         price = prices.get(line.price_id)

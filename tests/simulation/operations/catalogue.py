@@ -70,7 +70,7 @@ async def change_tax_rule(month: Month, _: Person) -> None:
         return month.nothing("change tax rule")
     until_on = day.isoformat()
     rate = {
-        "code": f"vat-{len(month.trace)}", "name": "VAT", "country": "DE",
+        "code": f"vat-at-{len(month.trace)}", "name": "VAT", "country": "DE",
         "percent": draw.choice(shelf.percents),
     }  # fmt: skip
     path = f"/v1/tax-rules/{shelf.rule_id}/end"
