@@ -66,12 +66,16 @@ def not_covered(
     served: Mapping[str, Spans],
     extended: Mapping[str, int],
 ) -> list[str]:
-    """Moments that were ``served`` and are on no document, voided ones and drafts included. A pause
-    that ``extended`` a period moves what its document says: then the lengths have to do."""
+    """Moments that were ``served`` and are on no document, drafts and voided charges included. A
+    pause that ``extended`` a period moves what its document says: then the lengths have to do."""
     wrong = []
     by_kind = _by_kind(papers, codes)
     for subscription, spans in served.items():
-        lines = by_kind.get((subscription, MAIN), [])
+        lines = [
+            each
+            for each in by_kind.get((subscription, MAIN), [])
+            if each.status != "void" or each.kind != "credit"
+        ]
         paid = [(start, end) for start, end, depth in times(lines) if depth > 0]
         if subscription in extended:
             left = _length(spans) - _length(paid)
