@@ -132,11 +132,19 @@ async def _people(month: Month) -> None:
 
 
 async def _regulars(month: Month) -> None:
-    """Most have a card that works and a subscription before anything is drawn."""
+    """Most have a card that works and a subscription before anything is drawn; some pay on terms,
+    and some shops let renewals wait as drafts."""
+    if not month.shelf.is_steady and month.draw.random() < 0.4:
+        month.asked.add("drafts")
+        await month.must("/v1/invoice-settings", method="PUT", expect=200, draft_s=259_200)
     for each in month.people:
         if month.draw.random() < 0.8:
             made = await month.must("/v1/payment-methods", customer_id=each.id, test_kind="visa_ok")
             each.cards.append(made["id"])
+        if month.draw.random() < 0.3:
+            each.asked.add("terms")
+            path = f"/v1/customers/{each.id}/invoice-terms"
+            await month.must(path, method="PUT", expect=200, net_days=5)
     await month.life.quiet()
     for each in month.people:
         if each.cards and month.draw.random() < 0.8:

@@ -117,7 +117,7 @@ async def take_discount(month: Month, _: Person) -> None:
 OPERATIONS = (
     operation("new version", 3, new_version, is_shops=True),
     operation(
-        "migrate", 4, migrate, "nothing_to_change", "plan_migration_open", is_shops=True
+        "migrate", 6, migrate, "nothing_to_change", "plan_migration_open", is_shops=True
     ),
     operation("steer migration", 3, steer_migration, "plan_migration_status", is_shops=True),
     operation("move house", 3, move_house),
@@ -127,5 +127,5 @@ OPERATIONS = (
         "give discount", 5, give_discount, ENDED, "discount_not_applicable",
         "promotion_code_refused", "too_many_subscriptions",
     ),
-    operation("take discount", 3, take_discount, ENDED, "not_found"),
+    operation("take discount", 5, take_discount, ENDED, "not_found"),
 )  # fmt: skip

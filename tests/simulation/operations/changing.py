@@ -79,6 +79,6 @@ OPERATIONS = (
         "change plan", 6, change_plan, *REFUSALS, "nothing_to_change",
         "billing_anchor_does_not_fit",
     ),
-    operation("undo change", 2, undo_change, ENDED, "change_not_scheduled"),
+    operation("undo change", 5, undo_change, ENDED, "change_not_scheduled"),
     operation("change anchor", 3, change_anchor, *REFUSALS, "billing_anchor_does_not_fit"),
 )  # fmt: skip

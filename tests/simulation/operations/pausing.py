@@ -53,6 +53,6 @@ OPERATIONS = (
         "pause", 7, pause, ENDED, NOT_ACTIVE, PAUSED, STILL_OPEN, "pause_out_of_range",
         "renewal_under_way",
     ),
-    operation("undo pause", 2, undo_pause, ENDED, "pause_not_scheduled"),
+    operation("undo pause", 6, undo_pause, ENDED, "pause_not_scheduled"),
     operation("resume", 6, resume, ENDED, "subscription_not_paused", "pause_out_of_range"),
 )  # fmt: skip
