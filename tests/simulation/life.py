@@ -178,11 +178,12 @@ class Life:
         return await self.lives(run())
 
     async def busy(self, turns: int) -> int:
-        """So many turns in which the clock's mover and every step that a commit woke do something;
-        how much was done. Raises Died."""
+        """So many turns in which the clock's mover and every step that a commit woke do something,
+        or else every step; how much was done. Raises Died."""
         done = 0
         for _ in range(turns):
             now = await self.step(MOVER, 500) + await self._woken(alone=ONE_AT_A_TIME)
+            now = now or await self._whole_round(alone=ONE_AT_A_TIME)
             if not now:
                 break
             done += now
@@ -205,8 +206,8 @@ class Life:
                 done += await self._worked_off(name, 1 if name in alone else None)
         return done
 
-    async def _whole_round(self) -> int:
-        return sum([await self._worked_off(name) for name in ROUND])
+    async def _whole_round(self, *, alone: frozenset[str] = frozenset()) -> int:
+        return sum([await self._worked_off(each, 1 if each in alone else None) for each in ROUND])
 
     async def _worked_off(self, name: str, most: int | None = None) -> int:
         """With ``most``, so many at a time: nothing runs side by side."""
