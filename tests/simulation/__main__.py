@@ -19,23 +19,25 @@ import asyncpg
 from subledger.platform.settings import asyncpg_url
 from subledger.platform.telemetry import logs
 from tests.conftest import SECRET_KEY, Server, migrated, start_server, stop_server
+from tests.simulation import operations
 from tests.simulation.run import Simulation
 
 
-async def run(server: Server, seeds: range) -> int:
+async def run(server: Server, seeds: range, *, told: bool = False) -> int:
     """Live the seeds in a database of their own; how many failed."""
     name = f"simulation_{time.time_ns()}"
     try:
-        return await _live(await migrated(server, name), seeds)
+        return await _live(await migrated(server, name), seeds, told=told)
     finally:
         admin = await asyncpg.connect(server.admin_url.replace("+asyncpg", ""))
         await admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         await admin.close()
 
 
-async def _live(url: str, seeds: range) -> int:
+async def _live(url: str, seeds: range, *, told: bool) -> int:
     failed, picks, began = 0, 0, time.monotonic()
     deaths: Counter[str] = Counter()
+    outcomes: Counter[tuple[str, str]] = Counter()
     simulation = Simulation(url=url, secret_key=SECRET_KEY)
     await simulation.open()
     for seed in seeds:
@@ -47,7 +49,11 @@ async def _live(url: str, seeds: range) -> int:
             continue
         picks += len(lived.trace)
         deaths.update(lived.deaths)
+        outcomes.update(lived.outcomes)
     await simulation.close()
+    if told:
+        print(*operations.table(outcomes), sep="\n")
+        print(f"never done: {operations.never_done(outcomes) or 'nothing'}")
     print(
         f"{len(seeds)} seeds from {seeds.start}: {failed} failed; {picks} picks,"
         f" {deaths.total()} deaths at {len(deaths)} places, {time.monotonic() - began:.0f} s"
@@ -61,17 +67,20 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--from", type=int, default=1, dest="first")
     parser.add_argument("--postgres", help="an administrator's URL; else a server of its own")
+    parser.add_argument(
+        "--outcomes", action="store_true", help="how often each operation was answered how"
+    )
     asked = parser.parse_args()
     logs.configure(level="error")
     seeds = range(asked.first, asked.first + asked.seeds)
     if asked.postgres:
         given = Server(admin_url=asyncpg_url(asked.postgres), binaries=None)
-        return 1 if asyncio.run(run(given, seeds)) else 0
+        return 1 if asyncio.run(run(given, seeds, told=asked.outcomes)) else 0
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o711)
     server = start_server(folder)
     try:
-        return 1 if asyncio.run(run(server, seeds)) else 0
+        return 1 if asyncio.run(run(server, seeds, told=asked.outcomes)) else 0
     finally:
         stop_server(server)
 

@@ -177,6 +177,18 @@ class Life:
 
         return await self.lives(run())
 
+    async def busy(self, turns: int) -> int:
+        """So many turns in which the clock's mover and every step that a commit woke do something,
+        or else every step; how much was done. Raises Died."""
+        done = 0
+        for _ in range(turns):
+            now = await self.step(MOVER, 500) + await self._woken(alone=ONE_AT_A_TIME)
+            now = now or await self._whole_round(alone=ONE_AT_A_TIME)
+            if not now:
+                break
+            done += now
+        return done
+
     async def quiet(self) -> None:
         """Run steps until a whole round finds nothing to do, first those that a commit woke."""
         for _ in range(5_000):
@@ -186,25 +198,28 @@ class Life:
                 return
         raise AssertionError("never quiet")
 
-    async def _woken(self) -> int:
+    async def _woken(self, *, alone: frozenset[str] = frozenset()) -> int:
         done = 0
         for name in ROUND:
             if await self._ears[name].wait(0):
                 self._ears[name].forget()
-                done += await self._worked_off(name)
+                done += await self._worked_off(name, 1 if name in alone else None)
         return done
 
-    async def _whole_round(self) -> int:
-        return sum([await self._worked_off(name) for name in ROUND])
+    async def _whole_round(self, *, alone: frozenset[str] = frozenset()) -> int:
+        return sum([await self._worked_off(each, 1 if each in alone else None) for each in ROUND])
 
-    async def _worked_off(self, name: str) -> int:
+    async def _worked_off(self, name: str, most: int | None = None) -> int:
+        """With ``most``, so many at a time: nothing runs side by side."""
         done = 0
-        while now := await self.step(name, self.steps[name].limit):
+        while now := await self.step(name, most or self.steps[name].limit):
             done += now
         return done
 
 
 MOVER = "identity.move_clocks"
+ONE_AT_A_TIME = frozenset({"payments.charge", "payments.checkout"})
+"""Their calls run side by side: with one, the order is the seed's and not the network's."""
 ROUND = (
     "scheduler.announce",
     "billing.announce_due",
@@ -220,6 +235,7 @@ ROUND = (
     "sandbox.callbacks_due",
     "sandbox.deliver",
     "billing.consume",
+    "billing.migrate_plans",
     "billing.release_revenue",
     "scheduler.consume",
     "entitlements.consume",

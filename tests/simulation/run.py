@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import asyncpg
 
 from subledger.platform import crashpoints
-from tests.simulation.auditor import audit, diary, facts
+from tests.simulation.auditor import audit
 from tests.simulation.life import Life
 from tests.simulation.month import Month
+from tests.simulation.told import diary, facts
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,9 @@ class Lived:
     trace: list[tuple[str, int]]
     accounts: dict[str, list[tuple[str, str, int]]]
     deaths: list[str]
+    outcomes: Counter[tuple[str, str]]
+    kinds: Counter[str]
+    """How often each event was told."""
 
 
 class Simulation:
@@ -51,7 +56,7 @@ class Simulation:
             await month.lived()
             wrong = await audit(month)
             assert not wrong, "\n".join(wrong)
-            accounts = diary(await facts(self._life.admin, month.tenant_id))
+            told = await facts(self._life.admin, month.tenant_id)
         except Exception as error:
             error.add_note(f"seed {seed}, deaths {self._life.deaths}, then {month.trace[-5:]}")
             await self.close()
@@ -59,4 +64,5 @@ class Simulation:
             raise
         finally:
             crashpoints.install(None)
-        return Lived(month.trace, accounts, self._life.deaths)
+        kinds = Counter(each.kind for account in told.values() for each in account)
+        return Lived(month.trace, diary(told), self._life.deaths, month.outcomes, kinds)

@@ -11,7 +11,7 @@ from subledger.hosts.assembly import Assembly, Options, assemble
 from subledger.platform import ids, migrate
 from tests.conftest import NewDatabase
 from tests.pump import Pump
-from tests.simulation.auditor import facts
+from tests.simulation.told import facts
 from tests.stories.shop import Shop, open_shop
 
 KINDS = {

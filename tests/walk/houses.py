@@ -27,6 +27,8 @@ class House:
     shop: Shop
     word: str
     ids: dict[str, str] = field(default_factory=dict)
+    others: list[dict[str, str]] = field(default_factory=list)
+    """More objects of a kind, in other states, each by its prefix."""
     deleted: dict[str, str] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     secrets: set[str] = field(default_factory=set)
@@ -41,6 +43,7 @@ async def furnish(assembly: Assembly, word: str) -> House:
     await _overpay(house)
     await _migrate(house)
     await shop.pump.quiet()
+    await _begin_later(house)
     await _park(house)
     await _tax(house)
     await shop.pump.quiet()
@@ -164,6 +167,17 @@ async def _migrate(house: House) -> None:
     await shop.post(f"/v1/plans/{plan}/versions", {"prices": [price]})
     started = await shop.post("/v1/plan-migrations", {"plan_id": plan, "note": f"{word} note"})
     house.ids["mig"] = started["id"]
+
+
+async def _begin_later(house: House) -> None:
+    """A subscription in its trial, and one whose start day has not come."""
+    shop, customer, plan = house.shop, house.ids["cus"], house.ids["plan"]
+    for status, given in (
+        ("trialing", {"trial_days": 300}), ("pending", {"start_at": "2026-12-01T00:00:00Z"}),
+    ):  # fmt: skip
+        bought = await shop.subscribe(customer, plan, **given)
+        assert bought["status"] == status, bought
+        house.others.append({"sub": bought["id"]})
 
 
 async def _park(house: House) -> None:

@@ -313,7 +313,8 @@ def _put(body: Any, place: tuple[str, ...], value: str) -> None:
 
 def cases(operation: Operation, ours: House, theirs: House) -> Iterator[Case]:
     """Every place × whose object stands there."""
-    for whose, known in ((_FOREIGN, theirs.ids), (_DELETED, ours.deleted)):
+    foreign = ((_FOREIGN, known) for known in (theirs.ids, *theirs.others))
+    for whose, known in (*foreign, (_DELETED, ours.deleted)):
         for name, prefix in operation.path_ids.items():
             if prefix in known:
                 case = _plain(operation, ours)

@@ -62,14 +62,14 @@ def _is_shorter(line: Line, found: Sequence[Line]) -> bool:
         return False
     (gross, discount), (less_gross, less_discount) = _amounts(found), _amounts([line])
     return (
-        line.service_end_at < max(each.service_end_at for each in charges)
+        line.service_end_at < _stands_until(found)
         and 0 <= discount - less_discount <= gross - less_gross
     )
 
 
 def _unused(line: Line, found: Sequence[Line]) -> Line:
     """The credit for the time after the line's end that was billed."""
-    charged_until = max(each.service_end_at for each in found)
+    charged_until = _stands_until(found)
     credited_from = [
         each.service_start_at
         for each in found
@@ -106,9 +106,25 @@ def _credits(lines: Sequence[Line]) -> list[Line]:
             taxes=[{**each, "tax_minor": -each["tax_minor"]} for each in taxes],
             quantity=max(each.quantity for each in lines),
             start_at=lines[0].charged_from_at,
-            end_at=max(each.service_end_at for each in lines),
+            end_at=_stands_until(lines),
         )
     ]
+
+
+def _stands_until(lines: Sequence[Line]) -> datetime:
+    """Where the time ends that these lines (of one key) leave charged: of two charges from one
+    moment, the first taken back, it is the second's end. All of it, if nothing stands."""
+    steps: dict[datetime, int] = {}
+    for each in lines:
+        sign = -1 if each.kind == "credit" else 1
+        steps[each.service_start_at] = steps.get(each.service_start_at, 0) + sign
+        steps[each.service_end_at] = steps.get(each.service_end_at, 0) - sign
+    depth, found = 0, None
+    for at in sorted(steps):
+        if depth > 0:
+            found = at
+        depth += steps[at]
+    return found or max(each.service_end_at for each in lines)
 
 
 def discounts_of(lines: Iterable[Line]) -> dict[str, int]:

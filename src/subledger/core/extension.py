@@ -136,14 +136,13 @@ class Extension:
         return self.end_at if at in ends else self.paid(at)
 
     def real_draft(self, draft: Draft, billed: Iterable[Line] = ()) -> Draft:
-        """A draft that was made in paid time, told in real time. Credits name the moment from
-        which the charge that they take back was ``billed`` (real)."""
+        """A draft that was made in paid time, told in real time. Credits, and charges that are
+        billed anew, name the moment from which the charge was ``billed`` first (real)."""
         if not self.pauses:
             return draft
-        known = {
-            (each.price_id, self.paid(each.charged_from_at)): each.charged_from_at
-            for each in billed
-        }
+        known: dict[tuple[str, datetime], datetime] = {}
+        for each in billed:
+            known.setdefault((each.price_id, self.paid(each.charged_from_at)), each.charged_from_at)
         period = draft.period
         if period is not None:
             # A pause that began at the very end leaves the lines, but not the period, as they were.
@@ -156,7 +155,7 @@ class Extension:
                 replace(
                     each,
                     charged_from_at=known[each.key]
-                    if each.kind == "credit" and each.key in known
+                    if each.key in known
                     else self.starts(each.charged_from_at),
                     service_start_at=self.starts(each.service_start_at),
                     service_end_at=self.stops(each.service_end_at),

@@ -1,0 +1,107 @@
+"""Operations: cards, payments, hosted pages, the provider's faults, dunning, time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from tests.simulation.operations.kinds import drawn_invoice, operation
+
+if TYPE_CHECKING:
+    from tests.simulation.month import Month
+    from tests.simulation.people import Person
+
+KINDS = (
+    *("visa_ok",) * 14,
+    *("pending_ok", "pending_decline", "timeout", "timeout_lost", "requires_action"),
+    *("soft_decline", "hard_decline", "insufficient_funds:2", "soft_after:1", "hard_after:1"),
+)
+CARDS = ("4242 4242 4242 4242", "4242 4242 4242 4242", "4000 0000 0000 0002")
+FAULTS = ("charge_no_reply", "charge_500", "webhook_never", "webhook_twice")
+MOST_UNKNOWN = 3
+"""More answers lost in a row would open the provider's breaker, which counts wall-clock time."""
+PAGE = {"return_url": "https://shop.example/thanks"}
+
+
+async def card(month: Month, who: Person) -> None:
+    body = {
+        "customer_id": who.id,
+        "test_kind": month.draw.choice(KINDS),
+        "make_default": month.draw.random() < 0.8,
+    }
+    await month.ask("card", who, "/v1/payment-methods", body)
+
+
+async def pay(month: Month, _: Person) -> None:
+    found = await drawn_invoice(month, "open", "uncollectible")
+    if found is None:
+        return month.nothing("pay")
+    who, invoice = found
+    body: dict[str, Any] = {"invoice_id": invoice}
+    if who.cards and month.draw.random() < 0.7:
+        body["payment_method_id"] = month.draw.choice(who.cards)
+    else:
+        body |= {"mode": "page", **PAGE}
+    await month.ask("pay", who, "/v1/payments", body)
+
+
+async def visit_page(month: Month, _: Person) -> None:
+    found = await month.get_all("/v1/payments")
+    urls = sorted(each["next_action"]["redirect_url"] for each in found if each["next_action"])
+    if not urls:
+        return month.nothing("visit page")
+    url, number = month.draw.choice(urls), month.draw.choice(CARDS)
+    answer = await month.life.lives(
+        month.life.http.post(urlsplit(url).path, data={"card_number": number, "keep": "on"})
+    )
+    month.heard("visit page", answer)
+    month.outcomes["visit page", "ok" if answer.status_code < 400 else "refused"] += 1
+
+
+async def fault(month: Month, _: Person) -> None:
+    await set_fault(month, month.draw.choice(FAULTS), month.draw.randrange(1, MOST_UNKNOWN))
+
+
+async def set_fault(month: Month, mode: str, times: int) -> None:
+    """401 until payments opened the merchant's account."""
+    secret, _ = month.life.assembly.sandbox.credentials(month.tenant_id)
+    answer = await month.life.lives(
+        month.life.http.post(
+            "/sandbox/v1/faults", json={"mode": mode, "remaining": times},
+            headers={"authorization": f"Bearer {secret}"},
+        )
+    )  # fmt: skip
+    month.heard(f"fault {mode}", answer)
+
+
+async def change_dunning(month: Month, _: Person) -> None:
+    """How often a refused payment is tried again, and what then becomes of its invoice."""
+    how = month.draw.choice(("cancel", "uncollectible"))
+    body = {
+        "delays_s": month.draw.choice(([], [86_400], [86_400, 259_200])),
+        "final_action": how,
+        "hard_decline_stops": month.draw.random() < 0.5,
+    }
+    await month.ask("change dunning", None, "/v1/dunning-policy", body, how=how, method="PUT")
+
+
+async def move_clock(month: Month, _: Person) -> None:
+    clock = await month.get("/v1/clock")
+    if clock["clock_move_id"] or month.waits("time"):
+        return month.nothing("time")
+    now_at = await month.now()
+    hours = month.draw.choice((1, 6, 24, 72, 120, 168))
+    to_at = min(now_at + timedelta(hours=hours), month.last_at)
+    if to_at > now_at:
+        await month.ask("time", None, "/v1/clock-moves", {"to_at": to_at.isoformat()})
+
+
+OPERATIONS = (
+    operation("card", 9, card),
+    operation("pay", 6, pay, "payment_declined", "invoice_not_open", "invoice_already_reserved"),
+    operation("visit page", 8, visit_page),
+    operation("fault", 4, fault),
+    operation("change dunning", 2, change_dunning, is_shops=True),
+    operation("time", 18, move_clock, "clock_is_moving", "clock_backwards"),
+)

@@ -1,0 +1,61 @@
+"""Two charges that begin at one moment: what is given back ends where the one that stands ends."""
+
+from __future__ import annotations
+
+
+async def deferred(shop):
+    [euro] = (await shop.get("/v1/ledger/trial-balance"))["currencies"]
+    return -sum(
+        each["balance_minor"] for each in euro["accounts"] if each["account"] == "deferred_revenue"
+    )
+
+
+async def test_a_credit_ends_with_the_charge_that_stands(seats):
+    """The cycle is hung elsewhere in the moment of purchase, so that the month is given back and a
+    shorter period charged from the same moment on; then a pause gives back the rest of that."""
+    shop, viewer, subscription = seats
+    await shop.post(
+        f"/v1/subscriptions/{subscription}/change-anchor",
+        {"billing_anchor": {"kind": "day", "day": 15}, "when": "now"},
+        expect=200,
+    )
+    await shop.move_to("2026-02-05T10:00:00")
+    await shop.post(
+        f"/v1/subscriptions/{subscription}/pause", {"at": "now", "credit": "credit"}, expect=200
+    )
+
+    invoice = await shop.last_invoice(viewer)
+    whole = await shop.get(f"/v1/invoices/{invoice['id']}")
+    assert [
+        (line["kind"], line["service_start_at"], line["service_end_at"]) for line in whole["lines"]
+    ] == [("credit", "2026-02-05T10:00:00Z", "2026-02-14T23:00:00Z")]
+    await shop.move_to("2026-02-16")
+    assert await deferred(shop) == 0, "all that is left was served"
+    await shop.check()
+
+
+async def test_a_charge_billed_anew_after_a_pause_at_its_start_is_the_same_charge(seats):
+    """What a credit note gave back of it counts against both: more seats and a pause, both in the
+    moment of purchase, are billed in the period that the pause has extended."""
+    shop, viewer, subscription = seats
+    first = await shop.last_invoice(viewer)
+    await shop.post("/v1/credit-notes", {"invoice_id": first["id"], "reason": "goodwill"})
+    changed = {"quantity": "3", "settle": "next_invoice"}
+    await shop.post(f"/v1/subscriptions/{subscription}/change", changed, expect=200)
+    await shop.post(
+        f"/v1/subscriptions/{subscription}/pause", {"at": "now", "credit": "extend"}, expect=200
+    )
+    await shop.move_to("2026-02-05T10:00:00")
+    await shop.post(f"/v1/subscriptions/{subscription}/resume", {"at": "now"}, expect=200)
+    await shop.post(f"/v1/subscriptions/{subscription}/cancel", {"when": "period_end"}, expect=200)
+    await shop.move_to("2026-03-10")
+
+    whole = await shop.get(f"/v1/invoices/{(await shop.last_invoice(viewer))['id']}")
+    assert [
+        (line["kind"], line["gross_minor"], line["service_start_at"], line["service_end_at"])
+        for line in whole["lines"]
+    ] == [
+        ("credit", -2000, "2026-02-05T10:00:00Z", "2026-03-05T10:00:00Z"),
+        ("charge", 3000, "2026-02-05T10:00:00Z", "2026-03-05T10:00:00Z"),
+    ]
+    await shop.check()
