@@ -59,3 +59,33 @@ async def test_a_charge_billed_anew_after_a_pause_at_its_start_is_the_same_charg
         ("charge", 3000, "2026-02-05T10:00:00Z", "2026-03-05T10:00:00Z"),
     ]
     await shop.check()
+
+
+async def test_a_note_of_a_charge_without_duration_is_voided(shop):
+    """A charge of once is delivered in the moment it is made; taken back and given again, too."""
+    viewer = await shop.customer()
+    await shop.card(viewer)
+    once = {"code": "gift", "currency": "EUR", "model": "flat", "amount_minor": 150,
+            "interval": {"unit": "month", "count": 1}, "timing": "once"}  # fmt: skip
+    base = {**once, "code": "base", "amount_minor": 999, "timing": "advance"}
+    product = await shop.post("/v1/products", {"code": "p", "name": "P", "resources": ["film:a"]})
+    plan = await shop.post(
+        "/v1/plans",
+        {"code": "p", "name": "P", "product_id": product["id"], "prices": [base, once]},
+    )
+    bought = await shop.subscribe(viewer, plan["id"])
+    gift = next(each["id"] for each in plan["latest"]["prices"] if each["code"] == "gift")
+    await shop.post(f"/v1/subscriptions/{bought['id']}/charges", {"price_id": gift}, expect=200)
+    await shop.pump.quiet()
+    charged = await shop.last_invoice(viewer)
+    note = await shop.post("/v1/credit-notes", {"invoice_id": charged["id"], "reason": "goodwill"})
+
+    voided = await shop.post(
+        f"/v1/credit-notes/{note['id']}/void", {"reason": "a mistake"}, expect=200
+    )
+
+    assert voided["status"] == "void"
+    await shop.move_to("2026-03-01")
+    assert await deferred(shop) > 0, "the next month is still to be served"
+    await shop.move_to("2026-03-31T08:00:00")
+    await shop.check()

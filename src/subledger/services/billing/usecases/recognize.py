@@ -393,7 +393,8 @@ async def restore_credits(
         unit = max(line.policy.unit(moment), line.policy.through_unit)
         released = _released(line, unit, moment, months=key not in saved)
         line.net_minor += each.credited_minor
-        line.period = Period(line.period.start_at, ends_at[key])
+        start_at = line.period.start_at
+        line.period = Period(start_at, max(ends_at[key], start_at + MOMENT))
         line.released_minor += split.revenue_minor
         postings += [_posting(line, each.account_id, *one) for one in released]
         saved[key] = line.columns(line.released_minor, from_unit=unit + 1)
