@@ -118,7 +118,7 @@ async def _people(month: Month) -> None:
     draw = month.draw
     month.people = [
         Person(
-            f"c{n}", draw.choice(("week", "week", "month")), draw.random() < 0.2, draw.choice(ZONES)
+            f"c{n}", draw.choice(("week", "week", "month")), draw.random() < 0.4, draw.choice(ZONES)
         )
         for n in range(3)
     ]

@@ -58,12 +58,6 @@ def never_done(outcomes: Counter[tuple[str, str]]) -> list[str]:
     )
 
 
-def variants_never_done(outcomes: Counter[tuple[str, str]]) -> list[str]:
-    """Variants that were asked for and always refused."""
-    asked = {name for name, _ in outcomes}
-    return sorted(asked - {name for (name, code), n in outcomes.items() if code == OK and n})
-
-
 def _is(name: str, what: str) -> bool:
     return name == what or name.startswith(f"{what} ")
 

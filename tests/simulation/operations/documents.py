@@ -120,7 +120,7 @@ OPERATIONS = (
         "reissue", 7, reissue, RESERVED, STILL_OPEN, "invoice_not_open", "invoice_credited",
         "invoice_not_reissuable",
     ),
-    operation("finalize", 7, finalize, "invoice_not_draft"),
+    operation("finalize", 10, finalize, "invoice_not_draft"),
     operation("charge", 5, charge, ENDED, NOT_ACTIVE),
     operation("change invoice settings", 4, change_settings, is_shops=True),
     operation("change terms", 4, change_terms),

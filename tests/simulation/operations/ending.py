@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 async def cancel(month: Month, who: Person) -> None:
     draw = month.draw
-    when, credit = draw.choice(("now", "period_end", "period_end", "date")), draw.random() < 0.5
+    when, credit = draw.choice(("now", "now", "period_end", "date")), draw.random() < 0.5
     body: dict[str, Any] = {"credit_unused": credit, "reason": draw.choice((None, "unused"))}
     body |= {"at": await moment(month, 1, 400)} if when == "date" else {"when": when}
     how = f"{when}, {'with' if credit else 'without'} credit"
@@ -41,10 +41,10 @@ async def reactivate(month: Month, who: Person) -> None:
 
 
 OPERATIONS = (
-    operation("cancel", 6, cancel, ENDED, RESERVED, STILL_OPEN),
+    operation("cancel", 9, cancel, ENDED, RESERVED, STILL_OPEN),
     operation("undo cancel", 3, undo_cancel, ENDED, "cancellation_not_scheduled"),
     operation(
-        "reactivate", 5, reactivate, "subscription_not_ended", STILL_OPEN, "payment_declined",
+        "reactivate", 9, reactivate, "subscription_not_ended", STILL_OPEN, "payment_declined",
         "billing_anchor_does_not_fit",
     ),
 )  # fmt: skip
