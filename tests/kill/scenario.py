@@ -114,7 +114,7 @@ async def _story(client: Client, assembly: Assembly) -> None:
              "interval": {"unit": "month", "count": 1}}]},
     )  # fmt: skip
     customers = {}
-    for name in ("card", "page", "leaves", "late", "trouble", "lost", "void", "shut"):
+    for name in ("card", "page", "leaves", "late", "trouble", "lost", "void", "shut", "draft"):
         made = await client.post(
             f"customer-{name}", "/v1/customers",
             {"external_id": name, "name": name, "email": f"{name}@example.com",
@@ -123,6 +123,7 @@ async def _story(client: Client, assembly: Assembly) -> None:
         customers[name] = made["id"]
     await _with_cards(client, plan["id"], customers)
     await _with_pages(client, plan["id"], customers)
+    await _five_weeks(client, product["id"], customers["draft"])
     await _migrate(client, plan["id"])
     credentials = assembly.sandbox.credentials(await _tenant_id(tenant["id"]))
     await client.sandbox.post(
@@ -130,13 +131,42 @@ async def _story(client: Client, assembly: Assembly) -> None:
         headers={"authorization": f"Bearer {credentials[0]}"},
     )  # fmt: skip
     await _stopped(client)
+    await client.api.put("/v1/invoice-settings", json={"draft_s": 5 * 86_400})
     move = await client.post(
         "move", "/v1/clock-moves", {"to_at": (START + timedelta(days=36)).isoformat()}
     )
     await client.until(f"/v1/clock-moves/{move['id']}", "status", "done")
     await _with_credit(client, customers["card"])
+    await _finalized(client, customers["draft"])
     for path in ("/v1/invoices", "/v1/payments", "/v1/payment-methods", "/v1/events"):
         await client.get(path, limit=50)
+
+
+async def _five_weeks(client: Client, product: str, customer: str) -> None:
+    """A subscription whose renewal is the last of the story: its invoice waits as a draft."""
+    price = {"code": "base", "currency": "EUR", "model": "flat", "amount_minor": 500,
+             "interval": {"unit": "week", "count": 5}}  # fmt: skip
+    plan = await client.post(
+        "plan-weeks", "/v1/plans",
+        {"code": "w", "name": "W", "product_id": product, "prices": [price]},
+    )  # fmt: skip
+    await _card(client, "draft", customer, "visa_ok")
+    bought = await client.post(
+        "buy-draft", "/v1/subscriptions", {"customer_id": customer, "plan_id": plan["id"]}
+    )
+    await _answered(client, bought)
+
+
+async def _finalized(client: Client, customer: str) -> None:
+    """The draft is finalized by hand, and paid, if only after a question to the provider."""
+    page = await client.get("/v1/invoices", customer_id=customer, limit=50)
+    [renewal] = [row for row in page["data"] if row["reason"] == "renewal"]
+    await client.post("finalize", f"/v1/invoices/{renewal['id']}/finalize", {}, 409)
+    await _settled(client, renewal["id"])
+    at = (START + timedelta(days=36, hours=2)).isoformat()
+    move = await client.post("move-after", "/v1/clock-moves", {"to_at": at})
+    await client.until(f"/v1/clock-moves/{move['id']}", "status", "done")
+    await client.until(f"/v1/invoices/{renewal['id']}", "status", "paid")
 
 
 async def _migrate(client: Client, plan: str) -> None:

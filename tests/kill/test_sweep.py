@@ -42,7 +42,8 @@ def subledgers_points() -> list[str]:
 @pytest.mark.long
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_points_first_hit(part: int):
-    """The second hits too: ``make sweep``."""
-    listed = subledgers_points()
+    """But those right before a commit: what is rolled back leaves nothing to go wrong with, as the
+    short lane shows. They, and the second hits: ``make sweep``."""
+    listed = [each for each in subledgers_points() if not each.endswith(".before_commit")]
     assert len(listed) >= 60
-    assert_good(sweep.sweep(listed[part::PARTS], [1], jobs=2))
+    assert_good(sweep.sweep(listed[part::PARTS], [1], jobs=1))

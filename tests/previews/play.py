@@ -23,7 +23,7 @@ LINE = (
 )  # fmt: skip
 WAITING = ("kind", "price_id", "service_start_at", "service_end_at", "gross_minor")
 FIGURES = ("gross_minor", "net_minor", "tax_minor", "tax_included_minor")
-RENEWED = {"renewal", "subscription_start"}
+RENEWED = {"renewal", "subscription_start", "subscription_create"}
 
 
 def lines(document: Data, names: tuple[str, ...] = LINE) -> list[Data]:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from subledger.contracts import events
 from subledger.contracts.events import Recorded
+from subledger.core.proration import BY_DAY
 from subledger.platform import ids
 from subledger.platform.db import sqlstate, story
 from subledger.services.billing.store import subscriptions
@@ -82,7 +83,7 @@ async def buy(shop, viewer, plan):
         tenant_id=shop.tenant_id, subscription_id=database.ids.new(), customer_id=customer,
         beneficiary_id=customer, plan_id=ids.parse("plan", plan), currency=None,
         quantity=Decimal(1), discount_ids=(), collection="automatic", payment_method_id=None,
-        return_url=None, proration="day", charged_method_id=None, cause=None,
+        return_url=None, proration=BY_DAY, charged_method_id=None, cause=None,
         promotion_codes=("spring24",),
         start=Start(
             billing_anchor=ANNIVERSARY, first_period="prorated", trial_days=0, trial_until=None,
