@@ -63,7 +63,7 @@ async def _services(month: Month, shown: Papers, served: Served) -> list[str]:
     simple = {price["id"]: found for price in sold if (found := worth.price_of(price)) is not None}
     return [
         *cover.never_more_back_than_charged(shown),
-        *cover.covered_once(shown, codes),
+        *cover.covered_once(shown, codes, served.extended),
         *cover.not_covered(shown, codes, served.spans, served.extended),
         *worth.about_right(shown, simple, served.shared),
     ]

@@ -33,11 +33,16 @@ def times(lines: Sequence[Line]) -> list[tuple[datetime, datetime, int]]:
     return found
 
 
-def covered_once(papers: Papers, codes: Mapping[str, str]) -> list[str]:
+def covered_once(
+    papers: Papers, codes: Mapping[str, str], extended: Mapping[str, int]
+) -> list[str]:
     """``codes`` says of each price that is paid for time what it is: only one price of a kind is
-    paid at a time."""
+    paid at a time. What a pause ``extended`` is given back at another time than the document of
+    its charge says."""
     wrong = []
     for (subscription, code), lines in _by_kind(papers, codes).items():
+        if subscription in extended:
+            continue
         # What cost nothing, or what a note gave back whole, no later line takes back.
         standing = [
             each
