@@ -43,16 +43,15 @@ def covered_once(
     for (subscription, code), lines in _by_kind(papers, codes).items():
         if subscription in extended:
             continue
-        # What cost nothing, or what a note gave back whole, no later line takes back.
-        standing = [
-            each
-            for each in lines
-            if each.status != "void" and each.gross_minor != each.noted_gross_minor
-        ]
+        standing = [each for each in lines if each.status != "void" and each.gross_minor]
+        # What a note gave back whole may be charged again, or still be taken back by a line.
+        kept = [each for each in standing if each.gross_minor != each.noted_gross_minor]
+        for start, end, depth in times(kept):
+            if depth > 1 and end - start >= ONE_DAY:
+                wrong.append(f"{subscription}: {code} is paid {depth} times from {start} to {end}")
         for start, end, depth in times(standing):
-            if depth not in {0, 1} and end - start >= ONE_DAY:
-                span = f"{start.isoformat()} to {end.isoformat()}"
-                wrong.append(f"{subscription}: {code} is paid {depth} times from {span}")
+            if depth < 0 and end - start >= ONE_DAY:
+                wrong.append(f"{subscription}: {code} is paid {depth} times from {start} to {end}")
     return wrong
 
 
