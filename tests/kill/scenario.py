@@ -209,7 +209,10 @@ async def _with_credit(client: Client, customer: str) -> None:
     """A part of the last invoice goes back, and a part of that is taken back. (The first one's
     was credited whole when the plan changed.)"""
     page = await client.get("/v1/invoices", customer_id=customer, limit=50)
-    last = max((row for row in page["data"] if row["number"]), key=lambda row: row["number"])
+    stands = [row for row in page["data"] if row["number"] and row["status"] != "void"]
+    if not stands:
+        return  # died before the first charge: it was never paid, and is void by now
+    last = max(stands, key=lambda row: row["number"])
     lines = (await client.get(f"/v1/invoices/{last['id']}"))["lines"]
     n, _ = max(enumerate(lines, 1), key=lambda each: each[1]["gross_minor"])
     await client.post(
