@@ -37,7 +37,7 @@ def demo(folder: Path) -> dict[str, object]:
 @pytest.mark.long
 def test_the_demo_does_its_business_and_a_seed_repeats_it():
     with tempfile.TemporaryDirectory() as top:
-        # As root the server is another user, who has to pass, and other runs of pytest close theirs.
+        # As root the server is another user, who has to pass; runs of pytest close their own.
         Path(top).chmod(0o755)
         first, again = demo(Path(top) / "data"), demo(Path(top) / "data")  # then on old data
     assert first.keys() >= KEYS
