@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -80,25 +81,57 @@ async def surviving(world: World, work: Callable[[], Awaitable[object]]) -> None
     raise AssertionError("died more than twice")
 
 
+class Business:
+    """A day's requests, each of which may meet a death."""
+
+    def __init__(self, world: World, shop: Shop) -> None:
+        self.world, self.shop = world, shop
+
+    async def attach(self, customer: UUID, kind: str) -> None:
+        await self._post(
+            "/v1/payment-methods",
+            {"customer_id": ids.text("cus", customer), "test_kind": kind},
+            key=str(customer),
+            expect=201,
+        )
+
+    async def pay(self, invoice: UUID) -> None:
+        body = {"invoice_id": ids.text("inv", invoice)}
+        await self._post("/v1/payments", body, key="by-hand", expect=201)
+
+    async def cancel(self, invoice: UUID) -> None:
+        payment = (await self.shop.payments_of(invoice))[0]
+        await self._post(f"/v1/payments/{payment['id']}/cancel", None, key="cancel", expect=200)
+
+    async def change_methods(self, customer: UUID) -> None:
+        http = self.shop.http
+        saved = (await http.get("/v1/payment-methods", params={"limit": 100})).json()["data"]
+        chosen = next(each for each in saved if each["customer_id"] == ids.text("cus", customer))
+        made = await http.post(f"/v1/payment-methods/{chosen['id']}/default")
+        assert made.status_code in {200, 409}, made.text
+        gone_now = await http.delete(f"/v1/payment-methods/{chosen['id']}")
+        assert gone_now.status_code == 204
+
+    async def surviving(self, work: Callable[[], Awaitable[None]]) -> None:
+        await surviving(self.world, work)
+
+    async def quiet(self) -> None:
+        for _ in range(20):
+            await surviving(self.world, self.world.settle)
+            if await self.shop.unquiet() == []:
+                return
+            await after_the_lease(self.world)
+        raise AssertionError(f"never quiet: {await self.shop.unquiet()}")
+
+    async def _post(self, path: str, body: Any, *, key: str, expect: int) -> None:
+        answer = await self.shop.http.post(path, json=body, headers={"idempotency-key": key})
+        assert answer.status_code == expect, answer.text
+
+
 async def a_day_of_business(world: World, shop: Shop) -> tuple[int, list[str]]:
     """Attach, charge, time out, pay on a page, retry, pay by hand, cancel; tells what must have
     been captured, and each account's facts."""
-
-    async def attach(customer: UUID, kind: str) -> None:
-        body = {"customer_id": ids.text("cus", customer), "test_kind": kind}
-        answer = await shop.http.post(
-            "/v1/payment-methods", json=body, headers={"idempotency-key": str(customer)}
-        )
-        assert answer.status_code == 201, answer.text
-
-    async def quiet() -> None:
-        for _ in range(20):
-            await surviving(world, world.settle)
-            if await shop.unquiet() == []:
-                return
-            await after_the_lease(world)
-        raise AssertionError(f"never quiet: {await shop.unquiet()}")
-
+    business = Business(world, shop)
     viewer, poor, slow, page, hand, gone = [await shop.customer() for _ in range(6)]
     for customer, kind in (
         (viewer, "visa_ok"),
@@ -106,50 +139,27 @@ async def a_day_of_business(world: World, shop: Shop) -> tuple[int, list[str]]:
         (slow, "timeout"),
         (hand, "visa_ok"),
     ):
-        await surviving(world, partial(attach, customer, kind))
+        await business.surviving(partial(business.attach, customer, kind))
     await shop.invoice(viewer, 100)
     owed, _ = await shop.invoice(poor, 200)
     await shop.invoice(slow, 400)
     paid, _ = await shop.invoice(page, 800, mode="page", dunning=False)
     left, _ = await shop.invoice(gone, 1600, mode="page", dunning=False)
     by_hand, _ = await shop.invoice(hand, 3200, collection=False)
-    await quiet()
+    await business.quiet()
 
-    async def pay() -> None:
-        answer = await shop.http.post(
-            "/v1/payments",
-            json={"invoice_id": ids.text("inv", by_hand)},
-            headers={"idempotency-key": "by-hand"},
-        )
-        assert answer.status_code == 201, answer.text
-
-    await surviving(world, pay)
+    await business.surviving(partial(business.pay, by_hand))
     await shop.pay_page(await shop.page_address(paid), "4242424242424242")
     await shop.retry(poor, owed, 1)
-    await quiet()
+    await business.quiet()
 
-    async def cancel() -> None:
-        payment = (await shop.payments_of(left))[0]
-        answer = await shop.http.post(
-            f"/v1/payments/{payment['id']}/cancel", headers={"idempotency-key": "cancel"}
-        )
-        assert answer.status_code == 200, answer.text
-
-    async def change_methods() -> None:
-        saved = (await shop.http.get("/v1/payment-methods", params={"limit": 100})).json()["data"]
-        chosen = next(each for each in saved if each["customer_id"] == ids.text("cus", hand))
-        made = await shop.http.post(f"/v1/payment-methods/{chosen['id']}/default")
-        assert made.status_code in {200, 409}, made.text
-        gone_now = await shop.http.delete(f"/v1/payment-methods/{chosen['id']}")
-        assert gone_now.status_code == 204
-
-    await surviving(world, cancel)
-    await surviving(world, change_methods)
+    await business.surviving(partial(business.cancel, left))
+    await business.surviving(partial(business.change_methods, hand))
     for passed in (timedelta(minutes=5), timedelta(hours=1), timedelta(hours=24)):
         await shop.advance(passed)
-        await quiet()
+        await business.quiet()
     await after_the_lease(world)
-    await quiet()
+    await business.quiet()
     accounts = [await shop.told(each) for each in (viewer, poor, slow, page, hand, gone)]
     last = [[kind for kind in told if kind.startswith("payment.")][-1] for told in accounts]
     return 100 + 200 + 400 + 800 + 3200, last

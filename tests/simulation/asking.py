@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections import Counter
 from datetime import datetime
 from typing import Any
@@ -19,7 +20,7 @@ LATER = frozenset({"customer_not_ready", "idempotency_in_progress"})
 """What is asked again with the same key."""
 
 
-class Asking:
+class Asking(ABC):
     """A seed's shop as far as it speaks to the API."""
 
     def __init__(self, *, seed: int, life: Life) -> None:
@@ -101,9 +102,9 @@ class Asking:
         self.outcomes[request.name, code] += 1
         self.answered(request, answer.status_code, said)
 
+    @abstractmethod
     def answered(self, request: Request, status: int, said: Any) -> None:
         """Remember what a request has made."""
-        raise NotImplementedError
 
     def heard(self, what: str, answer: httpx.Response) -> Any:
         """Write an answer down. Raises AssertionError for one that never should be given."""

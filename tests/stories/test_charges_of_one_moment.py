@@ -89,3 +89,37 @@ async def test_a_note_of_a_charge_without_duration_is_voided(shop):
     assert await deferred(shop) > 0, "the next month is still to be served"
     await shop.move_to("2026-03-31T08:00:00")
     await shop.check()
+
+
+async def test_a_change_in_the_moment_of_the_start_charges_the_new_plans_set_up_once(shop):
+    """A weekly plan is changed to a monthly one, with a set-up fee, before a second has passed: the
+    fee is due with the first month and never again, not when the subscription ends either."""
+    viewer = await shop.customer()
+    await shop.card(viewer)
+    product = await shop.post("/v1/products", {"code": "s", "name": "S", "resources": ["film:a"]})
+    weekly = {"code": "base", "currency": "EUR", "model": "flat", "amount_minor": 700,
+              "interval": {"unit": "week", "count": 1}, "timing": "advance"}  # fmt: skip
+    monthly = {**weekly, "amount_minor": 3000, "interval": {"unit": "month", "count": 1}}
+    once = {**monthly, "code": "setup", "amount_minor": 500, "timing": "once"}
+    first, then = [
+        await shop.post(
+            "/v1/plans", {"code": code, "name": code, "product_id": product["id"], "prices": prices}
+        )
+        for code, prices in (("weekly", [weekly]), ("monthly", [monthly, once]))
+    ]
+    bought = await shop.subscribe(viewer, first["id"])
+    await shop.post(f"/v1/subscriptions/{bought['id']}/change", {"plan_id": then["id"]}, expect=200)
+    await shop.pump.quiet()
+
+    changed = await shop.get(f"/v1/invoices/{(await shop.last_invoice(viewer))['id']}")
+    assert [
+        (line["kind"], line["description"], line["gross_minor"]) for line in changed["lines"]
+    ] == [
+        ("credit", "weekly (base)", -700),
+        ("charge", "monthly (base)", 3000),
+        ("charge", "monthly (setup)", 500),
+    ]
+    await shop.post(f"/v1/subscriptions/{bought['id']}/cancel", {"when": "period_end"}, expect=200)
+    await shop.move_to("2026-04-10")
+    assert (await shop.last_invoice(viewer))["id"] == changed["id"], "nothing is billed at the end"
+    await shop.check()

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from subledger.platform.http import problems
+from subledger.platform.http.replay import HEADER as REPLAYED
 
 JSON = "application/json"
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -86,7 +87,7 @@ def _complete(
         _offer(responses, "idempotency_key_reused")
         for status, response in responses.items():
             if status.startswith("2"):
-                response.setdefault("headers", {})["Idempotent-Replayed"] = _REPLAYED_HEADER
+                response.setdefault("headers", {})[REPLAYED] = _REPLAYED_HEADER
     operation["responses"] = dict(sorted(responses.items()))
     for content in _contents(operation):
         if "example" not in content and "examples" not in content:

@@ -56,7 +56,7 @@ async def _without_held(tx: Tx, claimed: Sequence[Due]) -> list[Due]:
         if (row.tenant_id, row.id) in followed
         or (row.kind == subscriptions.RENEWAL and held.get(row.tenant_id, False))
     ]
-    await holds.set_aside(tx, [(row.tenant_id, row.kind, row.id) for row in aside])
+    await subscriptions.due.set_aside(tx, [(row.tenant_id, row.kind, row.id) for row in aside])
     gone = {(row.tenant_id, row.kind, row.id) for row in aside}
     return [row for row in claimed if (row.tenant_id, row.kind, row.id) not in gone]
 

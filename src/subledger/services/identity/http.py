@@ -13,6 +13,7 @@ from subledger.platform.http.callers import Caller, CallerAdmin, CallerRead
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.http.pages import Page, PageQuery, page
 from subledger.platform.http.problems import Problem, problems
+from subledger.platform.http.replay import replayed
 from subledger.services.identity import problems as refusals
 from subledger.services.identity import schemas, store
 from subledger.services.identity.clock.mover import ClockMover
@@ -33,16 +34,20 @@ _LAST = UUID(int=(1 << 128) - 1)
 def routers(database: Database, mover: ClockMover, *, one_database: bool) -> list[APIRouter]:
     """All routes; ``one_database`` says whether clock moves are possible here."""
     keys = Keys("identity")
-    return [
-        _tenant_routes(database, keys),
-        _key_routes(database, keys),
-        _clock_routes(database, keys, mover, one_database=one_database),
-    ]
+    tenant = APIRouter(tags=["Tenant"])
+    _add_tenant(tenant, database)
+    _add_opening(tenant, database, keys)
+    api_keys = APIRouter(prefix="/v1/api-keys", tags=["API keys"])
+    _add_key_writes(api_keys, database, keys)
+    _add_key_reads(api_keys, database)
+    clock = APIRouter(tags=["Clock"])
+    _add_clock(clock, database)
+    _add_moving(clock, database, keys, one_database=one_database)
+    _add_moves(clock, database, mover)
+    return [tenant, api_keys, clock]
 
 
-def _tenant_routes(database: Database, keys: Keys) -> APIRouter:
-    routes = APIRouter(tags=["Tenant"])
-
+def _add_tenant(routes: APIRouter, database: Database) -> None:
     @routes.get(
         "/v1/tenant",
         response_model=schemas.Tenant,
@@ -54,6 +59,24 @@ def _tenant_routes(database: Database, keys: Keys) -> APIRouter:
         async with database.transaction(_READ, tenants=[caller.tenant_id]) as tx:
             return await _tenant(tx, caller.tenant_id)
 
+    @routes.get(
+        "/v1/sandboxes",
+        response_model=Page[schemas.Tenant],
+        summary="List your sandbox tenants",
+        description="The sandbox tenants linked to your live tenant; of a sandbox, none.",
+        responses={**problems("invalid_request")},
+    )
+    async def list_sandboxes(caller: CallerRead, query: PageQuery) -> Page[schemas.Tenant]:
+        async with database.transaction(_READ, tenants=[caller.tenant_id]) as tx:
+            found = await store.sandboxes_of(
+                tx, caller.tenant_id, after=_after(query.after, "ten"), limit=query.limit + 1
+            )
+            await tx.use_tenants([caller.tenant_id, *found])
+            rows = [schemas.Tenant.of(row) for row in await store.tenants(tx, found)]
+        return page(rows, query, key=lambda row: (ids.text("ten", row.id),))
+
+
+def _add_opening(routes: APIRouter, database: Database, keys: Keys) -> None:
     @routes.post(
         "/v1/sandboxes",
         status_code=201,
@@ -94,26 +117,7 @@ def _tenant_routes(database: Database, keys: Keys) -> APIRouter:
             work=work,
             load=load,
         )
-        _mark_replay(response, replayed=answered.replayed)
-        return answered.value
-
-    @routes.get(
-        "/v1/sandboxes",
-        response_model=Page[schemas.Tenant],
-        summary="List your sandbox tenants",
-        description="The sandbox tenants linked to your live tenant; of a sandbox, none.",
-        responses={**problems("invalid_request")},
-    )
-    async def list_sandboxes(caller: CallerRead, query: PageQuery) -> Page[schemas.Tenant]:
-        async with database.transaction(_READ, tenants=[caller.tenant_id]) as tx:
-            found = await store.sandboxes_of(
-                tx, caller.tenant_id, after=_after(query.after, "ten"), limit=query.limit + 1
-            )
-            await tx.use_tenants([caller.tenant_id, *found])
-            rows = [schemas.Tenant.of(row) for row in await store.tenants(tx, found)]
-        return page(rows, query, key=lambda row: (ids.text("ten", row.id),))
-
-    return routes
+        return replayed(response, answered)
 
 
 async def _tenant(tx: Tx, tenant_id: UUID) -> schemas.Tenant:
@@ -135,9 +139,7 @@ async def _sandbox(tx: Tx, tenant_id: UUID, key: str | None) -> schemas.Sandbox:
     )
 
 
-def _key_routes(database: Database, keys: Keys) -> APIRouter:
-    routes = APIRouter(prefix="/v1/api-keys", tags=["API keys"])
-
+def _add_key_writes(routes: APIRouter, database: Database, keys: Keys) -> None:
     @routes.post(
         "",
         status_code=201,
@@ -175,9 +177,30 @@ def _key_routes(database: Database, keys: Keys) -> APIRouter:
             work=work,
             load=load,
         )
-        _mark_replay(response, replayed=answered.replayed)
-        return answered.value
+        return replayed(response, answered)
 
+    @routes.delete(
+        "/{api_key_id}",
+        status_code=204,
+        response_class=Response,
+        summary="Revoke an API key",
+        description="Requests with the key are refused at the latest one second later. Revoking"
+        " it again changes nothing.",
+        responses={**problems("forbidden", "not_found", refusals.LAST_ADMIN_KEY)},
+    )
+    async def revoke_api_key(
+        api_key_id: Annotated[schemas.KeyId, Path()], caller: CallerAdmin
+    ) -> Response:
+        async def work(tx: Tx) -> None:
+            await revoke_key(
+                tx, tenant_id=caller.tenant_id, key_id=api_key_id, cause=caller.request_id
+            )
+
+        await database.transact(_REVOKE_KEY, work, tenants=[caller.tenant_id])
+        return Response(status_code=204)
+
+
+def _add_key_reads(routes: APIRouter, database: Database) -> None:
     @routes.get(
         "",
         response_model=Page[schemas.ApiKey],
@@ -209,34 +232,8 @@ def _key_routes(database: Database, keys: Keys) -> APIRouter:
             raise Problem("not_found", detail="There is no such API key.")
         return schemas.ApiKey.of(rows[0])
 
-    @routes.delete(
-        "/{api_key_id}",
-        status_code=204,
-        response_class=Response,
-        summary="Revoke an API key",
-        description="Requests with the key are refused at the latest one second later. Revoking"
-        " it again changes nothing.",
-        responses={**problems("forbidden", "not_found", refusals.LAST_ADMIN_KEY)},
-    )
-    async def revoke_api_key(
-        api_key_id: Annotated[schemas.KeyId, Path()], caller: CallerAdmin
-    ) -> Response:
-        async def work(tx: Tx) -> None:
-            await revoke_key(
-                tx, tenant_id=caller.tenant_id, key_id=api_key_id, cause=caller.request_id
-            )
 
-        await database.transact(_REVOKE_KEY, work, tenants=[caller.tenant_id])
-        return Response(status_code=204)
-
-    return routes
-
-
-def _clock_routes(
-    database: Database, keys: Keys, mover: ClockMover, *, one_database: bool
-) -> APIRouter:
-    routes = APIRouter(tags=["Clock"])
-
+def _add_clock(routes: APIRouter, database: Database) -> None:
     @routes.get(
         "/v1/clock",
         response_model=schemas.Clock,
@@ -252,6 +249,8 @@ def _clock_routes(
             mode=row.mode, now_at=row.now_at, clock_move_id=moving[0] if moving else None
         )
 
+
+def _add_moving(routes: APIRouter, database: Database, keys: Keys, *, one_database: bool) -> None:
     @routes.post(
         "/v1/clock-moves",
         status_code=202,
@@ -297,11 +296,12 @@ def _clock_routes(
             work=work,
             load=load,
         )
-        _mark_replay(response, replayed=answered.replayed)
         location = ids.text("mov", answered.resource_id)
         response.headers["Location"] = f"/v1/clock-moves/{location}"
-        return answered.value
+        return replayed(response, answered)
 
+
+def _add_moves(routes: APIRouter, database: Database, mover: ClockMover) -> None:
     @routes.get(
         "/v1/clock-moves/{clock_move_id}",
         response_model=schemas.ClockMove,
@@ -331,8 +331,6 @@ def _clock_routes(
         rows = [schemas.ClockMove.of(row) for row in found]
         return page(rows, query, key=lambda row: (ids.text("mov", row.id),))
 
-    return routes
-
 
 async def _move(
     database: Database, mover: ClockMover, caller: Caller, move_id: UUID
@@ -356,8 +354,3 @@ def _after(key: tuple[str, ...] | None, prefix: str) -> UUID:
         raise Problem(
             "invalid_request", detail="The cursor belongs to another list.", pointer="cursor"
         ) from None
-
-
-def _mark_replay(response: Response, *, replayed: bool) -> None:
-    if replayed:
-        response.headers["Idempotent-Replayed"] = "true"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from subledger.contracts import events
 from subledger.platform.eventlog.consumer import Group
-from subledger.services.payments.usecases import collect, customers, look, switch
+from subledger.services.payments.store.holds import switch
+from subledger.services.payments.usecases import collect, customers, look
 
 GROUP = Group(
     name="payments",
@@ -17,7 +18,7 @@ GROUP = Group(
         events.CUSTOMER_UPDATED: customers.learn,
         events.CUSTOMER_DELETED: customers.forget,
         events.WEBHOOK_RECEIVED: look.take_hints,
-        events.KILL_SWITCH_CHANGED: switch.switch,
+        events.KILL_SWITCH_CHANGED: switch.hear,
     },
 )
 """No account is locked here: these handlers insert payments, intents and customers, and whatever

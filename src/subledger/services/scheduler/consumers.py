@@ -16,7 +16,7 @@ from subledger.contracts.events import (
 )
 from subledger.platform.db import Tx
 from subledger.platform.eventlog.consumer import Group
-from subledger.services.scheduler.usecases import switch
+from subledger.services.scheduler.holds import switch
 from subledger.services.scheduler.usecases.plan_retries import end_collections, plan_retries
 
 
@@ -33,7 +33,7 @@ GROUP = Group(
         INVOICE_PAID: partial(_ended, outcome="paid"),
         INVOICE_VOIDED: partial(_ended, outcome="void"),
         INVOICE_UNCOLLECTIBLE: partial(_ended, outcome="uncollectible"),
-        KILL_SWITCH_CHANGED: switch.switch,
+        KILL_SWITCH_CHANGED: switch.hear,
     },
 )
 """No lock of its own: handlers lock the collections of a batch, in order, in one statement."""

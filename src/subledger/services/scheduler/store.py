@@ -13,8 +13,8 @@ import msgspec
 from subledger.core.dunning import DEFAULT, Decline, Failure, FinalAction, Policy
 from subledger.platform.bulk import Insert, Update, by_keys
 from subledger.platform.db import DUE_READER, Tx, sql
+from subledger.platform.holding import HeldQueue
 from subledger.services.scheduler import tables
-from subledger.services.scheduler.holds import HeldQueue
 
 Key = tuple[UUID, UUID]
 """``(tenant_id, id)``"""

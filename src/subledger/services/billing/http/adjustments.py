@@ -12,9 +12,9 @@ from subledger.platform.http.callers import CallerAdmin, CallerRead
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.http.pages import Page, PageQuery, page
 from subledger.platform.http.problems import Problem, problems
+from subledger.platform.http.replay import replayed
 from subledger.services.billing.http import customers
 from subledger.services.billing.http.paging import before_id, id_key
-from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import READ, SAVE_CREDIT_NOTE
 from subledger.services.billing.schemas.credit_notes import Adjustment, AdjustmentNew
 from subledger.services.billing.schemas.references import AdjustmentId, CustomerId

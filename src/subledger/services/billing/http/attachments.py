@@ -11,10 +11,10 @@ from subledger.platform.http.callers import CallerAdmin, CallerRead
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.http.pages import Page, PageQuery, page
 from subledger.platform.http.problems import Problem, problems
+from subledger.platform.http.replay import replayed
 from subledger.services.billing.http import customers, subscriptions
 from subledger.services.billing.http.changes import Actions
 from subledger.services.billing.http.paging import before_id, before_number, id_key
-from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import CHANGE_SUBSCRIPTION, READ
 from subledger.services.billing.schemas.discounts import (
     CustomerDiscount,
@@ -33,15 +33,14 @@ def routers(database: Database, memory: TermsMemory, keys: Keys) -> list[APIRout
     """``/v1/subscriptions/{id}/discounts``, ``/v1/customers/{id}/discounts``."""
     of_subscription = APIRouter(prefix="/v1/subscriptions", tags=["Subscriptions"])
     of_customer = APIRouter(prefix="/v1/customers", tags=["Customers"])
-    _add_of_subscription(of_subscription, Actions(database, keys, subscriptions.load), memory)
+    _add_to_subscription(of_subscription, Actions(database, keys, subscriptions.load), memory)
+    _add_of_subscription(of_subscription, database, memory)
     _add_to_customer(of_customer, database, memory, keys)
     _add_of_customer(of_customer, database, memory)
     return [of_subscription, of_customer]
 
 
-def _add_of_subscription(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
-    database = actions.database
-
+def _add_to_subscription(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
     @routes.post(
         "/{subscription_id}/discounts",
         response_model=Subscription,
@@ -76,6 +75,8 @@ def _add_of_subscription(routes: APIRouter, actions: Actions, memory: TermsMemor
 
         return await actions.act(caller, response, subscription_id, "attach_discount", body, do)
 
+
+def _add_of_subscription(routes: APIRouter, database: Database, memory: TermsMemory) -> None:
     @routes.delete(
         "/{subscription_id}/discounts/{discount_id}",
         status_code=204,

@@ -15,8 +15,8 @@ from subledger.platform.http.fields import Code
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.http.pages import Page, PageQuery, page
 from subledger.platform.http.problems import Problem, problems
+from subledger.platform.http.replay import replayed
 from subledger.services.billing.http.paging import before_id, before_number, id_key
-from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import READ, SAVE_CATALOGUE
 from subledger.services.billing.schemas.catalogue import (
     Plan,

@@ -15,8 +15,8 @@ from subledger.platform.http.callers import Caller, CallerAdmin, CallerRead
 from subledger.platform.http.fields import Strict
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.http.problems import Problem, problems
+from subledger.platform.http.replay import replayed
 from subledger.services.billing import facts
-from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import CHANGE_SUBSCRIPTION, READ
 from subledger.services.billing.schemas.guard import ReleaseRun
 from subledger.services.billing.schemas.references import SubscriptionId

@@ -14,8 +14,8 @@ from subledger.platform.http.fields import ExternalId, Timestamp, moment_text
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.http.pages import Page, PageAsked, PageQuery, encode, page
 from subledger.platform.http.problems import Problem, problems
+from subledger.platform.http.replay import replayed
 from subledger.services.billing.http.paging import before_id, foreign_cursor, id_key
-from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import READ, SAVE_CUSTOMER
 from subledger.services.billing.schemas.customers import (
     Balance,
@@ -43,13 +43,14 @@ async def load(tx: Tx, tenant_id: UUID, customer_id: UUID) -> Customer:
 def router(database: Database, keys: Keys) -> APIRouter:
     """``/v1/customers``."""
     routes = APIRouter(prefix="/v1/customers", tags=["Customers"])
-    _add_writes(routes, database, keys)
+    _add_creation(routes, database, keys)
+    _add_changes(routes, database)
     _add_reads(routes, database)
     _add_account(routes, database)
     return routes
 
 
-def _add_writes(routes: APIRouter, database: Database, keys: Keys) -> None:
+def _add_creation(routes: APIRouter, database: Database, keys: Keys) -> None:
     @routes.post(
         "",
         status_code=201,
@@ -102,6 +103,8 @@ def _add_writes(routes: APIRouter, database: Database, keys: Keys) -> None:
         )
         return replayed(response, answered)
 
+
+def _add_changes(routes: APIRouter, database: Database) -> None:
     @routes.patch(
         "/{customer_id}",
         response_model=Customer,

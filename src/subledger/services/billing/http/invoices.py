@@ -14,11 +14,11 @@ from subledger.platform.http.callers import CallerAdmin, CallerRead
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.http.pages import Page, PageQuery, page
 from subledger.platform.http.problems import Problem, problems
+from subledger.platform.http.replay import replayed
 from subledger.services.billing import texts
 from subledger.services.billing.http import customers, subscriptions
 from subledger.services.billing.http.languages import in_words, words_asked
 from subledger.services.billing.http.paging import before_id, before_number, id_key
-from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import READ, VOID_INVOICE
 from subledger.services.billing.schemas.invoices import (
     Explanation,

@@ -12,8 +12,8 @@ from subledger.platform.http.callers import CallerAdmin, CallerRead
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.http.pages import Page, PageQuery, page
 from subledger.platform.http.problems import Problem, problems
+from subledger.platform.http.replay import replayed
 from subledger.services.billing.http.paging import before_id, id_key
-from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import CLOSE_WORK_ITEM, READ
 from subledger.services.billing.schemas.ledger import (
     CloseWorkItem,

@@ -15,9 +15,9 @@ from subledger.platform.http.fields import Text
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.http.pages import Page, PageQuery, page
 from subledger.platform.http.problems import Problem, problems
+from subledger.platform.http.replay import replayed
 from subledger.services.billing.http import discounts
 from subledger.services.billing.http.paging import before_id, id_key
-from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import READ, SAVE_CATALOGUE
 from subledger.services.billing.schemas.promotions import (
     CodeCheck,

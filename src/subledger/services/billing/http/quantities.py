@@ -10,8 +10,8 @@ from subledger.platform.db import Database, Tx
 from subledger.platform.http.callers import CallerAdmin, CallerRead
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.http.problems import problems
+from subledger.platform.http.replay import replayed
 from subledger.services.billing.http import customers, subscriptions
-from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import CHANGE_SUBSCRIPTION, READ, SAVE_CUSTOMER
 from subledger.services.billing.schemas.quantities import (
     AgreedPrice,

@@ -11,9 +11,9 @@ from subledger.core.errors import CoreError
 from subledger.platform.db import Tx
 from subledger.platform.http.callers import CallerAdmin
 from subledger.platform.http.problems import problems
+from subledger.platform.http.replay import replayed
 from subledger.services.billing.http import outcomes
 from subledger.services.billing.http.changes import Actions, refused
-from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import SUBSCRIBE
 from subledger.services.billing.schemas.pauses import Reactivate
 from subledger.services.billing.schemas.references import SubscriptionId

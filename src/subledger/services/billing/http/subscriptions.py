@@ -15,6 +15,7 @@ from subledger.platform.http.callers import Caller, CallerAdmin, CallerRead
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.http.pages import Page, PageQuery, page
 from subledger.platform.http.problems import Problem, problems
+from subledger.platform.http.replay import replayed
 from subledger.services.billing.http import (
     anchors,
     changes,
@@ -26,7 +27,6 @@ from subledger.services.billing.http import (
     reactivations,
 )
 from subledger.services.billing.http.paging import before_id, before_number, id_key
-from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import READ, SUBSCRIBE
 from subledger.services.billing.schemas.purchases import PurchasePreview
 from subledger.services.billing.schemas.references import CustomerId, SubscriptionId

@@ -12,10 +12,10 @@ from subledger.platform.http.callers import CallerAdmin, CallerRead
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.http.pages import Page, PageQuery, page
 from subledger.platform.http.problems import Problem, problems
+from subledger.platform.http.replay import replayed
 from subledger.services.billing import texts
 from subledger.services.billing.http.catalogue import CodeFilter
 from subledger.services.billing.http.paging import before_id, id_key
-from subledger.services.billing.http.replay import replayed
 from subledger.services.billing.http.stories import READ, SAVE_CATALOGUE
 from subledger.services.billing.schemas.references import TaxRateId, TaxRuleId
 from subledger.services.billing.schemas.tax_preview import TaxPreview, TaxPreviewNew

@@ -17,7 +17,7 @@ from sqlalchemy import Row
 
 from subledger.platform.bulk import by_keys, split
 from subledger.platform.db import DUE_READER, Tx, sql
-from subledger.platform.due import DueQueue
+from subledger.services.billing.store import subscriptions
 
 Key = tuple[UUID, UUID]
 RENEWALS, COLLECTIONS, DUNNING = "renewals", "collections", "dunning"
@@ -53,64 +53,9 @@ _LOCK_LET_GO = sql(
     " ORDER BY source FOR UPDATE"
 )
 _FORGET = sql("DELETE FROM billing.holds WHERE tenant_id = :tenant AND job = :job AND NOT is_on")
-_ROW = "tenant_id, kind, id, account_id, due_at, rank, number"
-_SET_ASIDE = sql(
-    f"""
-    WITH gone AS (
-        DELETE FROM billing.due AS d
-        USING unnest(CAST(:tenants AS uuid[]), CAST(:kinds AS text[]), CAST(:ids AS uuid[]))
-            AS w(tenant_id, kind, id)
-        WHERE d.tenant_id = w.tenant_id AND d.kind = w.kind AND d.id = w.id
-        RETURNING d.*
-    )
-    INSERT INTO billing.held_due ({_ROW}) SELECT {_ROW} FROM gone ORDER BY tenant_id, kind, id
-    ON CONFLICT (tenant_id, kind, id) DO UPDATE SET account_id = excluded.account_id,
-        due_at = excluded.due_at, rank = excluded.rank, number = excluded.number
-    """
-)
-# What became due anew meanwhile stands; only rows that nobody else can be inserting are waited for.
-_TAKE_BACK = sql(
-    f"""
-    WITH first AS (
-        SELECT h.tenant_id, h.kind, h.id FROM billing.held_due h WHERE h.tenant_id = :tenant
-        ORDER BY h.due_at, h.rank, h.number LIMIT :limit FOR UPDATE
-    ), gone AS (
-        DELETE FROM billing.held_due AS h USING first f
-        WHERE h.tenant_id = f.tenant_id AND h.kind = f.kind AND h.id = f.id RETURNING h.*
-    ), back AS (
-        INSERT INTO billing.due ({_ROW}) SELECT {_ROW} FROM gone g WHERE NOT EXISTS (
-            SELECT FROM billing.due d
-            WHERE d.tenant_id = g.tenant_id AND d.kind = g.kind AND d.id = g.id)
-        ORDER BY tenant_id, kind, id ON CONFLICT (tenant_id, kind, id) DO NOTHING
-    )
-    SELECT count(*) AS moved FROM gone
-    """
-)
 _FOLLOWED = sql(
     f"SELECT h.tenant_id, h.id {by_keys('billing.held_due h', tenant_id='tenants', id='ids')}"
 )
-_DROP = sql(
-    "DELETE FROM billing.held_due AS h"
-    " USING unnest(CAST(:tenants AS uuid[]), CAST(:kinds AS text[]), CAST(:ids AS uuid[]))"
-    " AS w(tenant_id, kind, id)"
-    " WHERE h.tenant_id = w.tenant_id AND h.kind = w.kind AND h.id = w.id"
-)
-
-
-class GuardedQueue(DueQueue):
-    """Billing's due rows: what is not due any more is not held either."""
-
-    async def drop(self, tx: Tx, keys: Iterable[tuple[UUID, str, UUID]]) -> None:
-        """As ``DueQueue.drop``, held rows too."""
-        given = list(keys)
-        await super().drop(tx, given)
-        if given:
-            await tx.run(
-                _DROP,
-                tenants=[t for t, _, _ in given],
-                kinds=[k for _, k, _ in given],
-                ids=[i for _, _, i in given],
-            )
 
 
 async def holds(tx: Tx, job: str, tenants: Iterable[UUID]) -> Mapping[UUID, bool]:
@@ -150,18 +95,6 @@ async def turn_off(
     )
 
 
-async def set_aside(tx: Tx, rows: Iterable[tuple[UUID, str, UUID]]) -> None:
-    """Move due rows ``(tenant_id, kind, id)`` to the held ones; their tenants' holds are shared."""
-    given = list(rows)
-    if given:
-        await tx.run(
-            _SET_ASIDE,
-            tenants=[t for t, _, _ in given],
-            kinds=[k for _, k, _ in given],
-            ids=[i for _, _, i in given],
-        )
-
-
 async def followed(tx: Tx, keys: Iterable[Key]) -> set[Key]:
     """Which of ``(tenant_id, id)`` have held work, behind which later work has to wait."""
     return {(row.tenant_id, row.id) for row in await tx.rows(_FOLLOWED, **split(keys))}
@@ -182,8 +115,7 @@ async def take_back(tx: Tx, tenant_id: UUID, job: str, limit: int) -> int:
         return 0
     moved = 0
     if job == RENEWALS:
-        moved = int((await tx.rows(_TAKE_BACK, tenant=tenant_id, limit=limit))[0].moved)
-        tx.wrote = tx.wrote or moved > 0
+        moved = await subscriptions.due.bring_back(tx, tenant_id, limit)
     if moved < limit:
         moved += await tx.run(_FORGET, tenant=tenant_id, job=job)
     return moved

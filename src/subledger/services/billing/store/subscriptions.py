@@ -13,13 +13,13 @@ from subledger.core.states import DUE_RANK
 from subledger.platform.bulk import Insert, Update, by_keys, split
 from subledger.platform.db import Tx, sql
 from subledger.platform.due import Due
+from subledger.platform.holding import HeldQueue
 from subledger.services.billing import tables
-from subledger.services.billing.store.holds import GuardedQueue
 
 Key = tuple[UUID, UUID]
 """``(tenant_id, id)``"""
 
-due = GuardedQueue(tables.due)
+due = HeldQueue(tables.due)
 
 RENEWAL = "renewal"
 CANCELLATION = "cancellation"

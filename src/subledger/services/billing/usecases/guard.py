@@ -200,7 +200,7 @@ async def not_held(tx: Tx, job: str, due: Sequence[Recorded]) -> list[Recorded]:
 
 
 async def _set_aside(tx: Tx, due: Iterable[Recorded]) -> None:
-    await holds.set_aside(
+    await subscriptions.due.set_aside(
         tx,
         [
             (e.tenant_id, subscriptions.RENEWAL, ids.parse("sub", e.data["subscription_id"]))

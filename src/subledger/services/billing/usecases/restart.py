@@ -67,7 +67,6 @@ async def restart(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
             planned.terms,
             planned.attached,
             await conditions_of(tx, memory, fresh, [planned.terms], planned.at),
-            sets_up=False,
         ),
         first_period=0,
         horizon_at=planned.at,

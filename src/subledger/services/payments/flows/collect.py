@@ -31,8 +31,9 @@ from subledger.services.payments.flows.connect import Connecting, NoConnection
 from subledger.services.payments.protocol import Finding, Lost, NotSent, Refused
 from subledger.services.payments.provider import Charge, Providers
 from subledger.services.payments.store import payments
+from subledger.services.payments.store.holds import switch
 from subledger.services.payments.store.payments import Key
-from subledger.services.payments.usecases import look, reserve, switch
+from subledger.services.payments.usecases import look, reserve
 from subledger.services.payments.usecases.settle import Result, settle
 
 GROUP = 200

@@ -13,6 +13,7 @@ from subledger.platform.http.callers import Caller, CallerAdmin, CallerRead
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.http.pages import Page, PageQuery, page
 from subledger.platform.http.problems import Problem, problems
+from subledger.platform.http.replay import replayed
 from subledger.services.payments import problems as refusals
 from subledger.services.payments.flows.connect import Connecting, NoConnection
 from subledger.services.payments.flows.pay import Waiting
@@ -32,7 +33,8 @@ def router(
 ) -> APIRouter:
     """``/v1/payment-methods``."""
     routes = APIRouter(prefix="/v1/payment-methods", tags=["Payment methods"])
-    _writes(routes, database, keys, waiting=waiting, connecting=connecting)
+    _add_attach(routes, database, keys, waiting=waiting, connecting=connecting)
+    _add_changes(routes, database, keys)
 
     @routes.get(
         "",
@@ -73,7 +75,7 @@ def router(
     return routes
 
 
-def _writes(
+def _add_attach(
     routes: APIRouter,
     database: Database,
     keys: Keys,
@@ -126,7 +128,7 @@ def _writes(
             work=work,
             load=_nothing,
         )
-        _mark(response, replayed=answered.replayed)
+        replayed(response, answered)
         row = await waiting.attached(caller.tenant_id, answered.resource_id, wait_s=caller.wait_s)
         if row.status == "failed":
             raise Problem(
@@ -138,6 +140,8 @@ def _writes(
         async with database.transaction(_READ, tenants=[caller.tenant_id]) as tx:
             return await _one(tx, caller.tenant_id, row.id)
 
+
+def _add_changes(routes: APIRouter, database: Database, keys: Keys) -> None:
     @routes.post(
         "/{method_id}/default",
         response_model=Method,
@@ -167,8 +171,7 @@ def _writes(
             load=load,
             new_id=method_id,
         )
-        _mark(response, replayed=answered.replayed)
-        return answered.value
+        return replayed(response, answered)
 
     @routes.delete(
         "/{method_id}",
@@ -222,8 +225,3 @@ async def _shown(tx: Tx, rows: Any) -> list[Method]:
 
 def _no_method() -> Problem:
     return Problem("not_found", detail="There is no such payment method.")
-
-
-def _mark(response: Response, *, replayed: bool) -> None:
-    if replayed:
-        response.headers["Idempotent-Replayed"] = "true"

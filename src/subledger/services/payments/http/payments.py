@@ -13,6 +13,8 @@ from subledger.platform.http.callers import CallerAdmin, CallerRead
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.http.pages import Page, PageQuery, page
 from subledger.platform.http.problems import Problem, problems
+from subledger.platform.http.replay import HEADER as REPLAYED
+from subledger.platform.http.replay import replayed
 from subledger.services.payments import problems as refusals
 from subledger.services.payments.flows.pay import Seen, Waiting
 from subledger.services.payments.http import lists
@@ -153,10 +155,9 @@ def _pay_route(routes: APIRouter, database: Database, keys: Keys, *, waiting: Wa
             work=work,
             load=load,
         )
-        if answered.replayed:
-            response.headers["Idempotent-Replayed"] = "true"
+        replayed(response, answered)
         seen = await waiting.paid(caller.tenant_id, answered.resource_id, wait_s=caller.wait_s)
-        _refuse(seen, replayed=answered.replayed)
+        _refuse(seen, again=answered.replayed)
         return Payment.of(seen.payment, seen.attempts)
 
 
@@ -197,8 +198,7 @@ def _cancel_route(routes: APIRouter, database: Database, keys: Keys, *, waiting:
             load=load,
             new_id=payment_id,
         )
-        if answered.replayed:
-            response.headers["Idempotent-Replayed"] = "true"
+        replayed(response, answered)
         seen = await waiting.closed(caller.tenant_id, payment_id)
         return Payment.of(seen.payment, seen.attempts)
 
@@ -219,10 +219,10 @@ async def _usable(tx: Tx, tenant_id: UUID, method_id: UUID) -> UUID:
     return UUID(int=row.connection_id.int)
 
 
-def _refuse(seen: Seen, *, replayed: bool) -> None:
+def _refuse(seen: Seen, *, again: bool) -> None:
     """A committed refusal, told again as it was told first."""
     payment = seen.payment
-    headers = {"Idempotent-Replayed": "true"} if replayed else {}
+    headers = {REPLAYED: "true"} if again else {}
     told = ids.text("pay", payment.id)
     if payment.status == "failed":
         raise Problem(
