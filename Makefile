@@ -37,10 +37,10 @@ check: setup-dev ## ruff, mypy, import contracts, purity of the core, sizes
 	$(BIN)/python tools/sizes.py
 
 test: setup-dev ## the tests, at most 8 minutes
-	$(BIN)/python -m pytest -m "not long" -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist worksteal --durations 15 $(ARGS)
 
 test-all: setup-dev ## the long lanes, at most 25 minutes
-	$(BIN)/python -m pytest -m long -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -m long -n 2 --dist worksteal --durations 40 $(ARGS)
 
 fuzz: setup-dev ## every property of the core with 100,000 examples: a night's work
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/core -n 2 $(ARGS)

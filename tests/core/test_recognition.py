@@ -17,7 +17,6 @@ from subledger.core.recognition import (
     Month,
     by_month,
     credit_split,
-    credited_period,
     delivered,
     recognized_minor,
     release,
@@ -114,29 +113,26 @@ def test_a_service_within_one_day_is_delivered_at_its_end():
     assert recognized_minor(500, hour, hour.end_at) == 500
 
 
-@given(st.integers(0, 10**9), st.integers(0, 10**9), periods(), moments, st.none() | moments, modes)
-def test_after_a_credit_the_rest_is_recognized_to_the_end(net, credited, period, at, ends_at, mode):
+@given(st.integers(0, 10**9), st.integers(0, 10**9), periods(), moments, modes)
+def test_after_a_credit_the_rest_is_recognized_to_the_end(net, credited, period, at, mode):
     credited = min(net, credited)
     released = release(net, period, at, released_minor=0, mode=mode).amount_minor
-    split = credit_split(net, credited, period, at, ends_at=ends_at, mode=mode)
+    split = credit_split(net, credited, period, at, mode=mode)
     assert split.deferred_minor >= 0
     assert split.revenue_minor >= 0
     assert split.deferred_minor + split.revenue_minor == credited
     assert split.revenue_minor <= released
     deferred = net - released - split.deferred_minor
-    left = credited_period(period, ends_at)
-    if left is None:
-        return
     after = release(
         net - credited,
-        left,
-        max(left.end_at, at),
+        period,
+        max(period.end_at, at),
         released_minor=released - split.revenue_minor,
         mode=mode,
     )
     assert deferred == after.amount_minor
     now = release(
-        net - credited, left, at, released_minor=released - split.revenue_minor, mode=mode
+        net - credited, period, at, released_minor=released - split.revenue_minor, mode=mode
     )
     assert now.amount_minor >= 0
 
@@ -145,15 +141,6 @@ def test_a_credit_in_mid_period_takes_back_the_delivered_share():
     april = Period(datetime(2026, 4, 1, tzinfo=UTC), datetime(2026, 5, 1, tzinfo=UTC))
     split = credit_split(3000, 600, april, datetime(2026, 4, 11, 12, tzinfo=UTC))
     assert (split.deferred_minor, split.revenue_minor) == (400, 200)
-
-
-def test_a_credit_for_the_unused_part_is_deferred_revenue_alone():
-    april = Period(datetime(2026, 4, 1, tzinfo=UTC), datetime(2026, 5, 1, tzinfo=UTC))
-    at = datetime(2026, 4, 11, 12, tzinfo=UTC)
-    split = credit_split(3000, 2000, april, at, ends_at=at)
-    assert (split.deferred_minor, split.revenue_minor) == (2000, 0)
-    generous = credit_split(3000, 2500, april, at, ends_at=at)
-    assert (generous.deferred_minor, generous.revenue_minor) == (2000, 500)
 
 
 def test_what_makes_no_sense_is_refused():

@@ -284,6 +284,11 @@ class Play(Asking):
         """A pause or a resumption: what it bills is invoiced when it happens."""
         stands = person.subscription
         assert stands is not None
+        if promised["period_is_over"]:
+            assert promised["current_period_end_at"] <= promised["effective_at"]
+            ends = stands["status"] == "canceled"
+            assert ends or stands["current_period_end_at"] > promised["effective_at"]
+            return
         assert promised["current_period_end_at"] == stands["current_period_end_at"]
         if promised["is_scheduled"]:
             assert not made

@@ -280,3 +280,32 @@ async def test_a_calendar_anchor_finds_its_day_again(shop):
     found = await shop.get(f"/v1/subscriptions/{bought['id']}")
     assert found["current_period_end_at"] == "2026-03-31T22:00:00Z"
     await shop.check()
+
+
+async def test_a_resumption_with_nothing_left_says_that_the_renewal_follows(seats):
+    """Paused at the period's end to be served later, there is nothing to serve: the preview says
+    so, and the next month is billed in the moment of the resumption."""
+    shop, viewer, subscription = seats
+    asked = {"at": "period_end", "credit": "extend"}
+    await shop.post(f"/v1/subscriptions/{subscription}/pause", asked, expect=200)
+    await shop.move_to("2026-03-10T10:00:00")
+    await shop.new_events(viewer)
+    path = f"/v1/subscriptions/{subscription}"
+    seen = [
+        await shop.post(f"{path}/preview-resume", {"at": at}, expect=200)
+        for at in ("now", "2026-03-12T10:00:00Z")
+    ]
+    assert [(p["period_is_over"], p["is_scheduled"], p["lines"]) for p in seen] == [
+        (True, False, []), (False, True, []),
+    ]  # fmt: skip
+
+    await shop.post(f"{path}/resume", {"at": "now"}, expect=200)
+
+    assert await shop.new_events(viewer) == [
+        "subscription.resumed", "entitlement.granted", "subscriptions.renew_required",
+        "invoice.finalized", "payment.succeeded", "invoice.paid", "subscription.renewed",
+        "entitlement.granted",
+    ]  # fmt: skip
+    last = await shop.last_invoice(viewer)
+    assert (last["reason"], last["total_minor"]) == ("renewal", 2000)
+    await shop.check()

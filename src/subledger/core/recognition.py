@@ -10,6 +10,7 @@ that afterwards what is left of the line is recognized as if it had never been m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -183,15 +184,33 @@ def release(
     return Release(amount_minor=target - released_minor, recognized_minor=target, step=step)
 
 
+def over_minor(
+    net_minor: int, units: tuple[int, int], unit: int, pauses: Sequence[tuple[int, int]] = ()
+) -> int:
+    """What of a net is recognized where ``unit`` begins: of a service from the first of ``units``
+    up to the second, which stands still from and until the units of each of its ``pauses``."""
+    first, behind = units
+    whole = behind - first - sum(until - start for start, until in pauses)
+    over = min(max(unit, first), behind) - first
+    over -= sum(max(min(unit, until) - start, 0) for start, until in pauses)
+    return share_minor(net_minor, over, whole)
+
+
 def by_month(
-    net_minor: int, period: Period, *, mode: Mode = Mode.DAY, timezone: str = "UTC"
+    net_minor: int,
+    period: Period,
+    *,
+    mode: Mode = Mode.DAY,
+    timezone: str = "UTC",
+    pauses: Sequence[tuple[int, int]] = (),
 ) -> tuple[Month, ...]:
     """The schedule of a line: what each local month recognizes, first to last; sums to the net.
 
-    Months in which nothing is recognized are listed with zero. Raises InvalidRecognition above
-    1200 months.
+    Months in which nothing is recognized are listed with zero. ``pauses``: as ``over_minor``;
+    they lie within the period. Raises InvalidRecognition above 1200 months.
     """
     recognized_minor(net_minor, period, period.start_at, mode=mode, timezone=timezone)
+    units = span(period, mode=mode, timezone=timezone)
     zone = parse_zone(timezone)
     one = Interval(Unit.MONTH)
     anchor = align(period.start_at, timezone, one, Alignment(Grid.CALENDAR))
@@ -205,7 +224,10 @@ def by_month(
                 fix="Split the line.",
             )
         end_at = boundary(anchor, one, n + 1)
-        by_end = recognized_minor(net_minor, period, end_at, mode=mode, timezone=timezone)
+        by_end = net_minor
+        if end_at < period.end_at:
+            reached = unit_at(end_at, mode=mode, timezone=timezone)
+            by_end = over_minor(net_minor, units, reached, pauses)
         # Its middle names a month surely: a zone may skip the very midnight of the 1st.
         name = (start_at + (end_at - start_at) // 2).astimezone(zone).strftime("%Y-%m")
         months.append(Month(name, by_end - before))
@@ -219,17 +241,14 @@ def credit_split(
     period: Period,
     at: datetime,
     *,
-    ends_at: datetime | None = None,
     mode: Mode = Mode.DAY,
     timezone: str = "UTC",
 ) -> CreditSplit:
     """Splits a credited net between deferred revenue and revenue at the note's moment.
 
-    ``net_minor`` is what of the line stood before the note. Where the service goes on, the
-    delivered share of the credit leaves revenue; where the credit ends it (``ends_at``), what is
-    left is earned by then, so that the credit for the unused part is deferred revenue alone.
-    In both cases revenue falls by what had been recognized beyond what is left; ``release`` with
-    the net and the period that are left goes on from there.
+    ``net_minor`` is what of the line stood before the note. The delivered share of the credit
+    leaves revenue: it falls by what had been recognized beyond what is left; ``release`` with the
+    net that is left goes on from there.
     Raises InvalidRecognition if more is credited than stands.
     """
     if not 0 <= credited_minor <= net_minor:
@@ -238,13 +257,9 @@ def credit_split(
             pointer="/credited_minor",
             fix="Credit at most what stands.",
         )
-    left = credited_period(period, ends_at)
     before = recognized_minor(net_minor, period, at, mode=mode, timezone=timezone)
-    after = 0
-    if left is not None:
-        after = recognized_minor(net_minor - credited_minor, left, at, mode=mode, timezone=timezone)
-    elif at >= period.start_at:
-        after = net_minor - credited_minor
+    left = net_minor - credited_minor
+    after = recognized_minor(left, period, at, mode=mode, timezone=timezone)
     revenue = max(before - after, 0)
     step: dict[str, str | int] = {
         "kind": "credit_split",
@@ -256,11 +271,3 @@ def credit_split(
         "deferred_minor": credited_minor - revenue,
     }
     return CreditSplit(credited_minor - revenue, revenue, step)
-
-
-def credited_period(period: Period, ends_at: datetime | None) -> Period | None:
-    """The period of what is left after a credit that ends the service at ``ends_at`` (None: it
-    goes on); None if the service ends before it began."""
-    if ends_at is None or ends_at >= period.end_at:
-        return period
-    return Period(period.start_at, ends_at) if ends_at > period.start_at else None

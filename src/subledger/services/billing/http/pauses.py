@@ -121,7 +121,8 @@ def _add_resume(routes: APIRouter, actions: Actions, memory: TermsMemory) -> Non
         response_model=Subscription,
         summary="Resume a subscription",
         description="Now, or at a date, which replaces the one that was planned. After `extend`"
-        " the period ends later and nothing is charged. Otherwise the cycle keeps its grid: what is"
+        " the period ends later and nothing is charged, but for the renewal if nothing was left of"
+        " it. Otherwise the cycle keeps its grid: what is"
         " left of a period that is still running is charged anew if it was given back; if it is"
         " over, the period that runs by now is charged from this moment on, by its share.",
         responses={**problems(*_RESUMING, "forbidden")},

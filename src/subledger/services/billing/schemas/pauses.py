@@ -113,6 +113,7 @@ _PREVIEW: JsonDict = {
     "subscription_id": "sub_01h455vb4pex5vsknk084sn02q",
     "effective_at": "2026-03-16T12:00:00Z",
     "is_scheduled": False,
+    "period_is_over": False,
     "current_period_end_at": "2026-04-01T11:00:00Z",
     "currency": "EUR",
     "total_minor": -499,
@@ -129,6 +130,10 @@ class PausePreview(Strict):
     effective_at: Timestamp
     is_scheduled: bool = Field(description="It waits for its moment and bills nothing now.")
     current_period_end_at: Timestamp
+    period_is_over: bool = Field(
+        description="Nothing is left of the period at the resumption: what comes at its end, the"
+        " renewal as a rule, follows in the same moment."
+    )
     currency: str
     total_minor: int = Field(description="Below zero: given back as credit.")
     lines: list[UpcomingLine]
@@ -138,12 +143,14 @@ class PausePreview(Strict):
         cls, planned: PlannedPause | PlannedResume, descriptions: Mapping[str, str]
     ) -> PausePreview:
         draft: Draft | None = planned.draft
+        resumes = isinstance(planned, PlannedResume) and not planned.waits
         after = planned.after if isinstance(planned, PlannedResume) else planned.row._asdict()
         return cls(
             subscription_id=planned.row.id,
             effective_at=planned.from_at,
             is_scheduled=planned.waits,
             current_period_end_at=after["current_period_end_at"],
+            period_is_over=resumes and after["current_period_end_at"] <= planned.from_at,
             currency=planned.row.currency,
             total_minor=0 if draft is None else draft.total_minor,
             lines=[] if draft is None else UpcomingLine.all_of(draft, descriptions),

@@ -29,11 +29,12 @@ MOST_COUNTED = 10_000
 
 def recognized_sql(unit: str) -> str:
     """What of the line ``s`` is recognized where ``unit`` begins (bigint): nothing of it before it
-    was billed, what a credit note left recognized until the note's unit is over, then its share."""
+    was billed, what a credit note left recognized until the note's unit is over, then its share;
+    while it is paused, no more than before."""
     whole = "(s.end_unit - s.start_unit)"
     over = f"({unit} - s.start_unit)"
     return f"""(CASE
-        WHEN {unit} < s.from_unit THEN s.base_minor
+        WHEN {unit} < s.from_unit OR s.is_paused THEN s.base_minor
         WHEN {unit} >= s.end_unit THEN s.net_minor
         WHEN {unit} <= s.start_unit THEN 0
         -- Of a month of days, say: the products fit bigint, which numeric takes ten times as long.
@@ -90,7 +91,7 @@ _INSERT_SCHEDULES = Insert(
     [
         column.name
         for column in tables.recognition_schedules.c
-        if column.name not in {"base_minor", "is_counted"}
+        if column.name not in {"base_minor", "is_counted", "paused_units", "is_paused"}
     ],
 )
 _SCHEDULE = ", ".join(f"s.{column.name}" for column in tables.recognition_schedules.c)
@@ -105,12 +106,21 @@ _SCHEDULES = sql(
     " JOIN billing.recognition_policies p ON p.tenant_id = s.tenant_id AND p.version = s.policy"
     " WHERE s.tenant_id = :tenant AND s.invoice_id = :invoice ORDER BY s.n"
 )
+_OF_SUBSCRIPTIONS = """
+    SELECT s.tenant_id, l.subscription_id, s.invoice_id, s.n
+    FROM unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, id)
+    JOIN billing.invoice_lines l ON l.tenant_id = w.tenant_id AND l.subscription_id = w.id
+    JOIN billing.recognition_schedules s
+        ON s.tenant_id = l.tenant_id AND s.invoice_id = l.invoice_id AND s.n = l.n
+    """
+_SERVED_AFTER = sql(f"{_OF_SUBSCRIPTIONS} WHERE s.service_end_at > :after_at AND NOT s.is_paused")
+_PAUSED = sql(f"{_OF_SUBSCRIPTIONS} WHERE s.is_paused")
 _SAVE_SCHEDULES = Update(
     tables.recognition_schedules,
     keys=["tenant_id", "invoice_id", "n"],
     sets=[
         *("net_minor", "service_start_at", "service_end_at", "start_unit", "end_unit"),
-        *("from_unit", "last_unit", "base_minor", "is_counted"),
+        *("from_unit", "last_unit", "base_minor", "is_counted", "paused_units", "is_paused"),
     ],
 )
 _BEHIND = """
@@ -349,6 +359,17 @@ async def insert_schedules(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
 async def lock_schedules(tx: Tx, invoices: Iterable[Key]) -> Sequence[Row[Any]]:
     """Lock the schedules of invoices (locked) in order; their policies are held."""
     return await tx.rows(_LOCK_SCHEDULES, **split(invoices))
+
+
+async def served_after(tx: Tx, key: Key, after_at: datetime) -> Sequence[Row[Any]]:
+    """The lines (``invoice_id``, ``n``) of a subscription that are served after a moment."""
+    return await tx.rows(_SERVED_AFTER, **split([key]), after_at=after_at)
+
+
+async def paused(tx: Tx, keys: Iterable[Key]) -> Sequence[Row[Any]]:
+    """The lines of subscriptions whose recognition stands still: ``tenant_id``,
+    ``subscription_id``, ``invoice_id``, ``n``."""
+    return await tx.rows(_PAUSED, **split(keys))
 
 
 async def save_schedules(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     Column,
@@ -93,6 +94,8 @@ recognition_schedules = Table(
     Column("base_minor", BigInteger, nullable=False),
     Column("is_late", Boolean, nullable=False),
     Column("is_counted", Boolean, nullable=False),
+    Column("paused_units", ARRAY(BigInteger), nullable=False),
+    Column("is_paused", Boolean, nullable=False),
 )
 
 adjustments = Table(

@@ -397,6 +397,5 @@ async def _recognize_again(
         tx,
         [Credit(*account, invoice.id, row.n, row.net_minor) for row in taken],
         [CreditSplit(row.deferred_minor, row.revenue_minor, {}) for row in taken],
-        ends_at={(invoice.tenant_id, invoice.id, row.n): row.service_end_at for row in taken},
         at={account: at},
     )

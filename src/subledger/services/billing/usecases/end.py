@@ -21,7 +21,7 @@ from subledger.services.billing import facts, problems
 from subledger.services.billing.store import pauses, phases, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
-from subledger.services.billing.usecases import redeem
+from subledger.services.billing.usecases import recognize_pauses, redeem
 
 LIVE = frozenset({"pending", "trialing", "incomplete", "active", "past_due", "paused"})
 
@@ -158,6 +158,9 @@ async def _end(tx: Tx, ended: Sequence[Ending], terms: Mapping[Key, PlanTerms]) 
     await phases.unschedule(tx, keys)
     await pauses.forget(tx, keys)
     await pauses.stop(tx, keys)
+    at = {(each.row.tenant_id, each.row.id): each.at for each in ended}
+    paused = [each.row for each in ended if each.row.status == "paused"]
+    await recognize_pauses.stop(tx, paused, at=lambda row: at[row.tenant_id, row.id])
     tx.emit(
         Event(
             type=events.SUBSCRIPTION_CANCELED,

@@ -28,7 +28,13 @@ from subledger.platform.http.problems import Problem
 from subledger.services.billing import facts, problems
 from subledger.services.billing.store import pauses, phases, subscriptions
 from subledger.services.billing.terms import PlanTerms, TermsMemory
-from subledger.services.billing.usecases import anew, recording, resume, work_items
+from subledger.services.billing.usecases import (
+    anew,
+    recognize_pauses,
+    recording,
+    resume,
+    work_items,
+)
 from subledger.services.billing.usecases.bill import check_lines
 from subledger.services.billing.usecases.cancel import MOST_AHEAD
 from subledger.services.billing.usecases.close import check_paid
@@ -310,6 +316,8 @@ async def _begin(tx: Tx, planned: PlannedPause, cause: UUID | None) -> None:
             )
         ]
     )  # fmt: skip
+    if planned.credit == "extend":
+        await recognize_pauses.stand_still(tx, row, from_at=planned.from_at, at=at)
     if planned.credit == "credit":
         await phases.insert_phases(tx, [resume.phase(row, planned.from_at, at, is_paused=True)])
     if planned.draft is not None:

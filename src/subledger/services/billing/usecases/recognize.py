@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import Row
 
 from subledger.core import ledger as books
@@ -23,8 +24,7 @@ from subledger.core.recognition import (
     CreditSplit,
     Mode,
     credit_split,
-    credited_period,
-    share_minor,
+    over_minor,
     span,
     unit_at,
     unit_start,
@@ -90,15 +90,13 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """What a credit note takes off one invoice line (net, minor units, above zero). ``ends_at``:
-    the credit ends the service then; None: it goes on."""
+    """What a credit note takes off one invoice line (net, minor units, above zero)."""
 
     tenant_id: UUID
     account_id: UUID
     invoice_id: UUID
     n: int
     credited_minor: int
-    ends_at: datetime | None = None
 
 
 # --- opening ------------------------------------------------------------------------------------
@@ -176,38 +174,49 @@ def _opened(line: Mapping[str, Any], policy: Policy, at: datetime) -> dict[str, 
 
 
 @dataclass(slots=True)
-class _Line:
-    """A schedule that is held and locked, and what of it the ledger has released."""
+class Line:
+    """A schedule that is held and locked, and what of it the ledger has released. Its units are
+    those of a service without pauses: each pause that is over has moved both of them."""
 
     row: Mapping[str, Any]
     policy: Policy
     net_minor: int
-    period: Period
+    start_unit: int
+    end_unit: int
+    ends_at: datetime
+    paused_units: list[int]
+    """From and until, one after the other: of a pause that runs only from."""
     released_minor: int
 
     @classmethod
-    def of(cls, row: Row[Any], policy: Policy) -> _Line:
+    def of(cls, row: Row[Any], policy: Policy) -> Line:
         line = cls(
             row=dict(row._mapping),
             policy=policy,
             net_minor=row.net_minor,
-            period=Period(row.service_start_at, row.service_end_at),
+            start_unit=row.start_unit,
+            end_unit=row.end_unit,
+            ends_at=row.service_end_at,
+            paused_units=list(row.paused_units),
             released_minor=0,
         )
         if row.is_counted:
             line.released_minor = line.billed_and_recognized(policy.through_unit)
         return line
 
+    @property
+    def is_paused(self) -> bool:
+        return len(self.paused_units) % 2 == 1
+
     def recognized(self, unit: int) -> int:
         """What of the net is delivered where ``unit`` begins."""
-        first, behind = self.policy.span(self.period)
-        return share_minor(
-            self.net_minor, min(max(unit - first, 0), behind - first), behind - first
-        )
+        if self.is_paused:
+            return self.released_minor
+        return over_minor(self.net_minor, (self.start_unit, self.end_unit), unit)
 
     def billed_and_recognized(self, unit: int) -> int:
         """As ``recognized``, from the unit on of which it is known; the store sums the same."""
-        known = unit >= self.row["from_unit"]
+        known = unit >= self.row["from_unit"] and not self.is_paused
         return self.recognized(unit) if known else int(self.row["base_minor"])
 
     def catch_up(self, until_unit: int) -> list[tuple[datetime, int]]:
@@ -223,18 +232,18 @@ class _Line:
 
     def columns(self, base_minor: int, *, from_unit: int) -> dict[str, Any]:
         """The row's columns from ``from_unit`` on; up to there ``base_minor`` is released."""
-        first, behind = self.policy.span(self.period)
         return {
             **self.row,
             "net_minor": self.net_minor,
-            "service_start_at": self.period.start_at,
-            "service_end_at": self.period.end_at,
-            "start_unit": first,
-            "end_unit": behind,
+            "service_end_at": self.ends_at,
+            "start_unit": self.start_unit,
+            "end_unit": self.end_unit,
             "from_unit": from_unit,
-            "last_unit": max(behind, from_unit),
+            "last_unit": max(self.end_unit, from_unit),
             "base_minor": base_minor,
             "is_counted": True,
+            "paused_units": msgspec.json.encode(self.paused_units).decode(),
+            "is_paused": self.is_paused,
         }
 
 
@@ -249,18 +258,20 @@ def _month_starts(policy: Policy, until_unit: int) -> Iterable[int]:
         yield unit
 
 
-async def _lines(tx: Tx, invoices: Iterable[Key]) -> dict[tuple[UUID, UUID, int], _Line]:
+async def lines_of(tx: Tx, invoices: Iterable[Key]) -> dict[tuple[UUID, UUID, int], Line]:
+    """Hold the policies of invoices (their accounts are locked) and lock their schedules."""
     keys = list(dict.fromkeys(invoices))
     held = await recognition.hold_policies(tx, (tenant for tenant, _ in keys))
     return {
-        (row.tenant_id, row.invoice_id, row.n): _Line.of(
+        (row.tenant_id, row.invoice_id, row.n): Line.of(
             row, Policy.of(held[row.tenant_id, row.policy])
         )
         for row in await recognition.lock_schedules(tx, keys)
     }
 
 
-def _posting(line: _Line, account_id: UUID, at: datetime, amount_minor: int) -> ledger.Posting:
+def posting(line: Line, account_id: UUID, at: datetime, amount_minor: int) -> ledger.Posting:
+    """A release of one line."""
     return ledger.Posting(
         tenant_id=line.policy.tenant_id,
         account_id=account_id,
@@ -285,11 +296,11 @@ async def reverse(
         return {}
     postings, saved = [], []
     taken: dict[Key, tuple[books.Transfer, ...]] = {}
-    for (tenant, invoice, _), line in (await _lines(tx, accounts)).items():
+    for (tenant, invoice, _), line in (await lines_of(tx, accounts)).items():
         account = accounts[tenant, invoice]
         unit = max(line.policy.unit(at[tenant, account]), line.policy.through_unit)
         for moment, amount in line.catch_up(unit):
-            postings.append(_posting(line, account, moment, amount))
+            postings.append(posting(line, account, moment, amount))
         back = books.recognized(amount_minor=-line.released_minor, currency=line.row["currency"])
         taken[tenant, invoice] = taken.get((tenant, invoice), ()) + back
         line.net_minor = 0
@@ -310,12 +321,11 @@ async def split_credits(
     First each line is released through its present day (or second), so that the split is that of
     what the ledger really holds; the note then posts ``deferred_minor`` and ``revenue_minor``
     (``core.ledger.credit_note``), and from the next day on what is left of the line is recognized.
-    Where less is given back than is undelivered and the service ends, the rest is earned at once.
     Two credits of one line are taken one after the other. ``at``: each account's moment.
 
     Raises InvalidRecognition if more is credited than stands of a line.
     """
-    lines = await _lines(tx, ((each.tenant_id, each.invoice_id) for each in credits))
+    lines = await lines_of(tx, ((each.tenant_id, each.invoice_id) for each in credits))
     postings: list[ledger.Posting] = []
     saved: dict[tuple[UUID, UUID, int], dict[str, Any]] = {}
     found = []
@@ -327,10 +337,9 @@ async def split_credits(
             continue
         line = lines[key]
         unit = max(line.policy.unit(moment), line.policy.through_unit)
-        released = _released(line, unit, moment, months=key not in saved)
+        over = released(line, unit, moment, months=key not in saved)
         split = _split(line, each, unit)
-        released.append((moment, _earned(split)))
-        postings += [_posting(line, each.account_id, *one) for one in released]
+        postings += [posting(line, each.account_id, *one) for one in over]
         saved[key] = line.columns(line.released_minor, from_unit=unit + 1)
         found.append(split)
     await recognition.save_schedules(tx, list(saved.values()))
@@ -338,7 +347,7 @@ async def split_credits(
     return found
 
 
-def _released(line: _Line, unit: int, at: datetime, *, months: bool) -> list[tuple[datetime, int]]:
+def released(line: Line, unit: int, at: datetime, *, months: bool) -> list[tuple[datetime, int]]:
     """Everything that is over where ``unit`` begins."""
     released = line.catch_up(unit) if months else []
     released.append((at, line.recognized(unit) - line.released_minor))
@@ -346,29 +355,20 @@ def _released(line: _Line, unit: int, at: datetime, *, months: bool) -> list[tup
     return released
 
 
-def _split(line: _Line, credit: Credit, unit: int) -> CreditSplit:
+def _split(line: Line, credit: Credit, unit: int) -> CreditSplit:
     """Take the credit off the line; ``released_minor`` is then what stays recognized."""
-    policy, begins_at = line.policy, line.policy.start(unit)
+    policy = line.policy
     split = credit_split(
         line.net_minor,
         credit.credited_minor,
-        line.period,
-        begins_at,
-        ends_at=credit.ends_at,
+        Period(policy.start(line.start_unit), policy.start(line.end_unit)),
+        policy.start(line.paused_units[-1] if line.is_paused else unit),
         mode=policy.mode,
         timezone=policy.timezone,
     )
     line.net_minor -= credit.credited_minor
-    left = credited_period(line.period, credit.ends_at)
-    line.period = left or Period(line.period.start_at, line.period.start_at + MOMENT)
-    line.released_minor += _earned(split) - split.revenue_minor
+    line.released_minor -= split.revenue_minor
     return split
-
-
-def _earned(split: CreditSplit) -> int:
-    """What a credit makes revenue: the service ends, and less was given back than undelivered."""
-    before, after = split.step["recognized_before_minor"], split.step["recognized_after_minor"]
-    return max(int(after) - int(before), 0)
 
 
 async def restore_credits(
@@ -376,12 +376,11 @@ async def restore_credits(
     credits: Sequence[Credit],
     splits: Sequence[CreditSplit],
     *,
-    ends_at: Mapping[tuple[UUID, UUID, int], datetime],
     at: Mapping[Key, datetime],
 ) -> None:
     """A credit note is voided: its postings are reversed by the caller, and what it took off each
-    line is recognized again, over the period to ``ends_at[tenant_id, invoice_id, n]``."""
-    lines = await _lines(tx, ((each.tenant_id, each.invoice_id) for each in credits))
+    line is recognized again."""
+    lines = await lines_of(tx, ((each.tenant_id, each.invoice_id) for each in credits))
     postings: list[ledger.Posting] = []
     saved: dict[tuple[UUID, UUID, int], dict[str, Any]] = {}
     for each, split in zip(credits, splits, strict=True):
@@ -391,12 +390,10 @@ async def restore_credits(
             continue
         line = lines[key]
         unit = max(line.policy.unit(moment), line.policy.through_unit)
-        released = _released(line, unit, moment, months=key not in saved)
+        over = released(line, unit, moment, months=key not in saved)
         line.net_minor += each.credited_minor
-        start_at = line.period.start_at
-        line.period = Period(start_at, max(ends_at[key], start_at + MOMENT))
         line.released_minor += split.revenue_minor
-        postings += [_posting(line, each.account_id, *one) for one in released]
+        postings += [posting(line, each.account_id, *one) for one in over]
         saved[key] = line.columns(line.released_minor, from_unit=unit + 1)
     await recognition.save_schedules(tx, list(saved.values()))
     await ledger.post(tx, postings)

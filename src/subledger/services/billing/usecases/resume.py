@@ -27,7 +27,7 @@ from subledger.platform.http.problems import Problem
 from subledger.services.billing import facts, problems
 from subledger.services.billing.store import invoices, pauses, phases, subscriptions
 from subledger.services.billing.terms import PlanTerms, TermsMemory
-from subledger.services.billing.usecases import anew, recording
+from subledger.services.billing.usecases import anew, recognize_pauses, recording
 from subledger.services.billing.usecases.anchors import anchor_of
 from subledger.services.billing.usecases.bill import check_lines
 from subledger.services.billing.usecases.cancel import MOST_AHEAD
@@ -76,6 +76,8 @@ class PlannedResume:
     kind: Kind = "change"
     look_back_from: int | None = None
     """What falls due in arrears from this period on has to look back to the pause."""
+    moved: Extension | None = None
+    """The period that ends later by the pause."""
 
     @property
     def waits(self) -> bool:
@@ -171,6 +173,7 @@ async def _extend(tx: Tx, planned: PlannedResume) -> PlannedResume:
     return replace(
         planned,
         after=planned.after | {"current_period_end_at": moved.extended_to, "is_extended": True},
+        moved=moved,
     )
 
 
@@ -291,7 +294,7 @@ def phase(
 
 async def _go_on(tx: Tx, planned: PlannedResume, cause: UUID | None) -> None:
     row, at, pause, after = planned.row, planned.at, planned.pause, planned.after
-    is_extended = pause.credit == "extend"
+    is_extended = planned.moved is not None
     await pauses.save(
         tx,
         [
@@ -309,7 +312,8 @@ async def _go_on(tx: Tx, planned: PlannedResume, cause: UUID | None) -> None:
         tx, [{"tenant_id": row.tenant_id, "id": row.id, "status": status}]
     )
     await subscriptions.due.drop(tx, [(row.tenant_id, subscriptions.PAUSE, row.id)])
-    if is_extended:
+    if planned.moved is not None:
+        await recognize_pauses.go_on(tx, row, planned.moved, at=at)
         after = after | await _move_end(tx, row, after["current_period_end_at"])
     await recording.record(tx, row, "resumed", effective_at=planned.from_at, at=at)
     tx.emit(

@@ -110,7 +110,16 @@ def _line_months(row: Row[Any]) -> list[MonthShare]:
     period = Period(row.service_start_at, row.service_end_at)
     left = row.released_minor
     found = []
-    for each in by_month(row.net_minor, period, mode=Mode(row.mode), timezone=row.timezone):
+    # Of a pause that runs nobody knows the end: shown as if the service went on at once.
+    known = row.paused_units[: len(row.paused_units) // 2 * 2]
+    months = by_month(
+        row.net_minor,
+        period,
+        mode=Mode(row.mode),
+        timezone=row.timezone,
+        pauses=list(zip(known[::2], known[1::2], strict=True)),
+    )
+    for each in months:
         recognized = (
             min(left, each.amount_minor) if row.net_minor > 0 else max(left, each.amount_minor)
         )
