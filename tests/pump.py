@@ -81,7 +81,9 @@ class Pump:
         return known
 
     def _ordered(self) -> list[Step]:
-        return sorted(self.steps, key=lambda each: (each.hears_all, not each.types))
+        return sorted(
+            self.steps, key=lambda each: (each.hears_all, not each.name.endswith(".consume"))
+        )
 
     async def _run(self, step: Step) -> int:
         """One run; a step that found work may have left some."""

@@ -17,6 +17,7 @@ import asyncpg
 import httpx
 
 from subledger.hosts.assembly import Assembly, Options, assemble
+from subledger.hosts.loops import ear
 from subledger.platform import crashpoints, migrate
 from subledger.platform.crashpoints import Crashed, Crashpoint
 from subledger.platform.ids import Ids
@@ -105,13 +106,7 @@ class Life:
         self.steps: dict[str, Step] = {
             each.name: each for each in self.assembly.steps if each.pause_s <= 1
         }
-        self._ears = {
-            name: self.assembly.wakeup.listener(
-                services=() if step.types else (name.partition(".")[0], "identity"),
-                types=step.types,
-            )
-            for name, step in self.steps.items()
-        }
+        self._ears = {name: ear(step, self.assembly.wakeup) for name, step in self.steps.items()}
         await self.assembly.memory.catch_up()
 
     async def end(self) -> None:

@@ -122,3 +122,23 @@ async def test_by_the_second_too(shop):
     await shop.move_to("2026-04-11T09:59:59")
     assert await books(shop) == (0, 3100), "but for less than half a cent"
     await shop.check()
+
+
+async def test_what_is_charged_once_does_not_wait_for_the_service(shop):
+    await shop.move_to("2026-03-01T10:00:00")
+    viewer = await shop.customer(timezone="UTC")
+    await shop.card(viewer)
+    base = {"code": "base", "currency": "EUR", "model": "flat", "amount_minor": 3100,
+            "interval": {"unit": "month", "count": 1}, "timing": "advance"}  # fmt: skip
+    product = await shop.post("/v1/products", {"code": "p", "name": "P", "resources": ["film:a"]})
+    prices = [base, {**base, "code": "set-up", "amount_minor": 500, "timing": "once"}]
+    plan = await shop.post(
+        "/v1/plans", {"code": "p", "name": "P", "product_id": product["id"], "prices": prices}
+    )
+    bought = await shop.subscribe(viewer, plan["id"])
+    once = next(each["id"] for each in plan["latest"]["prices"] if each["code"] == "set-up")
+    await act(shop, bought["id"], "charges", price_id=once)
+    await act(shop, bought["id"], "pause", at="now", credit="extend")
+    await shop.move_to("2026-03-20")
+    assert await books(shop) == (3600, 500), "the charge beside the first month is served with it"
+    await shop.check()

@@ -94,11 +94,10 @@ class Loops:
 
 def ear(step: Step, wakeup: Wakeup) -> Listener:
     """What hears the commits that may have made work for a step."""
-    return wakeup.listener(
-        services=() if step.types else (step.name.partition(".")[0], "identity"),
-        types=step.types,
-        hears_all=step.hears_all,
-    )
+    services = {"identity"} if step.by_clock or step.types is None else set()
+    if step.types is None:
+        services.add(step.name.partition(".")[0])
+    return wakeup.listener(services=services, types=step.types or (), hears_all=step.hears_all)
 
 
 class _Loop:

@@ -141,7 +141,7 @@ class Listener:
         self._event = asyncio.Event()
 
     def tell(self, service: str, types: Collection[str]) -> None:
-        """A commit of ``service`` (empty: of another process) with events of ``types``."""
+        """A commit of ``service`` (empty: of another process) with events or work of ``types``."""
         if (
             self._hears_all
             or not service
@@ -179,7 +179,8 @@ class Wakeup:
         """Events that this process has committed, to tell them from those of others."""
 
     def wake(self, service: str = "", types: Collection[str] = ()) -> None:
-        """Something was committed by ``service`` (empty: by anyone) with events of ``types``."""
+        """Something was committed by ``service`` (empty: by anyone) with events, or work, of
+        ``types``."""
         self._event.set()
         for each in self._listeners:
             each.tell(service, types)
@@ -191,7 +192,8 @@ class Wakeup:
         types: Collection[str] = (),
         hears_all: bool = False,
     ) -> Listener:
-        """An ear for the commits of these services, for events of these types, or for all."""
+        """An ear for the commits of these services, for events or work of these types, or for
+        all."""
         self._listeners.append(Listener(services=services, types=types, hears_all=hears_all))
         return self._listeners[-1]
 
@@ -223,6 +225,9 @@ class Tx:
         self.tenants = tenants
         self.events: list[Event] = []
         self.wrote = False
+        self.work: set[str] = set()
+        """Kinds of work (``payments.ready``) that this transaction has made: who does it is woken
+        by the commit."""
         self.held: dict[tuple[str, UUID, UUID], Row[Any]] = {}
         """Root rows that this transaction has locked, by kind, tenant and id."""
         self._connection = connection
@@ -352,9 +357,9 @@ class Database:
             _open.reset(token)
         if name.after_commit is not None:
             name.after_commit.hit()
-        if tx.events or tx.wrote:
+        if tx.events or tx.wrote or tx.work:
             self.wakeup.appended += len(tx.events)
-            self.wakeup.wake(name.service, {event.type for event in tx.events})
+            self.wakeup.wake(name.service, tx.work | {event.type for event in tx.events})
 
     async def transact(
         self,

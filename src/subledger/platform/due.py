@@ -170,9 +170,17 @@ class DueQueue:
         self._stale_looked_at = now_s
         return True
 
+    @property
+    def work(self) -> str:
+        """The kind of work (``Tx.work``) that a due row is, and one that is its account's first
+        because the row before it went."""
+        return f"{self.schema}.due"
+
     async def put(self, tx: Tx, rows: Iterable[Due]) -> None:
         """Set due moments (insert, or replace and make claimable again)."""
         ordered = sorted(rows, key=lambda each: (each.tenant_id.bytes, each.kind, each.id.bytes))
+        if ordered:
+            tx.work.add(self.work)
         await self._put(
             tx,
             [
@@ -196,12 +204,14 @@ class DueQueue:
         """
         given = list(keys)
         if given:
-            await tx.run(
+            gone = await tx.run(
                 self._drop,
                 tenants=[t for t, _, _ in given],
                 kinds=[k for _, k, _ in given],
                 ids=[i for _, _, i in given],
             )
+            if gone:
+                tx.work.add(self.work)
 
 
 def _keys(rows: Sequence[Due]) -> dict[str, list[object]]:

@@ -87,7 +87,9 @@ class HeldQueue(DueQueue):
     async def bring_back(self, tx: Tx, tenant_id: UUID, limit: int) -> int:
         """Make a tenant's held rows due again, the earliest first, at most ``limit``; how many."""
         moved = int((await tx.rows(self._bring_back, tenant=tenant_id, limit=limit))[0].moved)
-        tx.wrote = tx.wrote or moved > 0
+        if moved:
+            tx.wrote = True
+            tx.work.add(self.work)
         return moved
 
 
@@ -100,6 +102,8 @@ class Switch:
         self, schema: str, job: str, bring_back: Callable[[Tx, UUID, int], Awaitable[int]]
     ) -> None:
         self.job = job
+        self.work = f"{schema}.holds"
+        """The kind of work that a switch which was let go is."""
         self._bring_back = bring_back
         self._set = sql(
             f"INSERT INTO {schema}.holds (tenant_id, source, is_on)"
@@ -127,6 +131,7 @@ class Switch:
                     source=event.data["source"],
                     on=event.data["on"],
                 )
+                tx.work.add(self.work)
 
     async def let_go(self, tx: Tx, limit: int) -> int:
         """Bring back what had to wait of tenants whose switch no source keeps any more: at most

@@ -29,9 +29,11 @@ class Step:
     run: StepFunction
     limit: int = 500
     pause_s: float = 0.25
-    types: frozenset[str] = frozenset()
-    """A consumer's: events of these types wake it. A step without types is woken by the commits
-    of its own service (its name's head) and of identity (a clock that was moved)."""
+    types: frozenset[str] | None = None
+    """Events, or work (``Tx.work``), of these types wake it. A step that names none is woken by
+    the commits of its own service (its name's head) and of identity (a clock that was moved)."""
+    by_clock: bool = False
+    """Beside its types the commits of identity wake it: a moment may have come."""
     hears_all: bool = False
     """Every commit wakes it, and it never waits longer than 20 ms while ``hurry`` says so."""
     hurry: Callable[[], bool] | None = None

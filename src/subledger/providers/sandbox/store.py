@@ -16,6 +16,8 @@ from subledger.providers.sandbox import tables
 due = DueQueue(tables.due)
 CALLBACK = "provider_callback"
 LEASE_S = 20
+READY = "sandbox.ready_callbacks"
+"""The kind of work that a callback to be sent now is."""
 
 _MERCHANT_BY_KEY = sql("SELECT tenant_id FROM sandbox.merchants WHERE key_hash = :hash")
 _PAGE_BY_TOKEN = sql("SELECT tenant_id FROM sandbox.pages WHERE token_hash = :hash")
@@ -219,6 +221,8 @@ async def add_callbacks(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 async def set_callbacks(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    if any(row["state"] == "ready" for row in rows):
+        tx.work.add(READY)
     await _SET_CALLBACKS(tx, rows)
 
 

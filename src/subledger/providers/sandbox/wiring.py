@@ -8,6 +8,7 @@ from collections.abc import Callable
 from subledger.platform.db import Database
 from subledger.platform.service import Invariant, Quiet, Service, Step
 from subledger.providers.port import Transport
+from subledger.providers.sandbox import store
 from subledger.providers.sandbox.app import SandboxApp
 from subledger.providers.sandbox.callbacks import Callbacks
 
@@ -45,8 +46,13 @@ def build(
         name="sandbox",
         database=database,
         steps=[
-            Step("sandbox.callbacks_due", callbacks.become_due),
-            Step("sandbox.deliver", callbacks.deliver, limit=50),
+            Step(
+                "sandbox.callbacks_due",
+                callbacks.become_due,
+                types=frozenset({store.due.work}),
+                by_clock=True,
+            ),
+            Step("sandbox.deliver", callbacks.deliver, limit=50, types=frozenset({store.READY})),
         ],
         due="sandbox",
         quiet=QUIET,

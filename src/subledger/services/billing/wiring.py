@@ -14,6 +14,7 @@ from subledger.services.billing import consumers
 from subledger.services.billing.http import routers
 from subledger.services.billing.invariants import INVARIANTS, QUIET, WAITS
 from subledger.services.billing.jobs import Jobs
+from subledger.services.billing.store import holds, plan_migrations, recognition, subscriptions
 from subledger.services.billing.terms import TermsMemory
 from subledger.services.billing.usecases import migrate_plans, reserve
 
@@ -48,10 +49,23 @@ def build(*, database: Database, checkouts: Checkouts) -> Service:
         routers=routers(database, checkouts, memory),
         consumers=[Consumer(database, consumers.group(memory))],
         steps=[
-            Step("billing.let_go_holds", jobs.let_go_holds),
-            Step("billing.release_revenue", jobs.release_revenue, limit=20, pause_s=1.0),
+            Step("billing.let_go_holds", jobs.let_go_holds, types=frozenset({holds.LET_GO})),
+            Step(
+                "billing.release_revenue",
+                jobs.release_revenue,
+                limit=20,
+                pause_s=1.0,
+                types=frozenset({recognition.LATE}),
+                by_clock=True,
+            ),
             Step("billing.roll_up", jobs.roll_up, limit=100, pause_s=300),
-            Step("billing.migrate_plans", jobs.migrate_plans, limit=migrate_plans.BATCH, pause_s=1),
+            Step(
+                "billing.migrate_plans",
+                jobs.migrate_plans,
+                limit=migrate_plans.BATCH,
+                pause_s=1,
+                types=frozenset({plan_migrations.RUNNING}),
+            ),
         ],
         due="billing",
         quiet=QUIET,
@@ -59,6 +73,11 @@ def build(*, database: Database, checkouts: Checkouts) -> Service:
         invariants=INVARIANTS,
         attributes={
             "collections": Collections(database),
-            "announce": Step("billing.announce_due", jobs.announce_due),
+            "announce": Step(
+                "billing.announce_due",
+                jobs.announce_due,
+                types=frozenset({subscriptions.due.work}),
+                by_clock=True,
+            ),
         },
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from cryptography.fernet import MultiFernet
 
@@ -11,7 +12,7 @@ from subledger.contracts.collections import Collections
 from subledger.contracts.endpoints import Endpoints
 from subledger.platform.db import Database
 from subledger.platform.eventlog.consumer import Consumer
-from subledger.platform.service import Service, Step
+from subledger.platform.service import Service, Step, StepFunction
 from subledger.providers.engine import Gateway
 from subledger.services.payments.checkouts import Checkouts
 from subledger.services.payments.consumers import GROUP
@@ -23,6 +24,8 @@ from subledger.services.payments.flows.pay import Waiting
 from subledger.services.payments.http import routers
 from subledger.services.payments.invariants import INVARIANTS, QUIET, WAITS
 from subledger.services.payments.provider import Accounts, Providers
+from subledger.services.payments.store import intents, methods, payments
+from subledger.services.payments.store.holds import switch
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +88,15 @@ def build(
         routers=routers(database, waiting=waiting, connecting=connecting),
         consumers=[Consumer(database, GROUP)],
         steps=[
-            Step("payments.reserve", collecting.reserve),
-            Step("payments.charge", collecting.charge, limit=bounds.parallel),
-            Step("payments.checkout", collecting.checkout, limit=100),
-            Step("payments.answer", asking.answer, limit=100),
-            Step("payments.ask_due", asking.ask_due),
-            Step("payments.attach", attaching.attach, limit=100),
-            Step("payments.give_up_waiting", collecting.give_up_waiting, pause_s=1),
-            Step("payments.let_go_holds", collecting.let_go_holds),
+            _step("reserve", collecting.reserve, payments.RESERVING),
+            _step("charge", collecting.charge, payments.READY, limit=bounds.parallel),
+            _step("checkout", collecting.checkout, payments.READY, limit=100),
+            _step("answer", asking.answer, intents.ASKED, limit=100),
+            _step("ask_due", asking.ask_due, intents.due.work, by_clock=True),
+            _step("attach", attaching.attach, methods.ATTACHING, limit=100),
+            # Leases run out by themselves: no commit makes work for it.
+            _step("give_up_waiting", collecting.give_up_waiting, pause_s=1),
+            _step("let_go_holds", collecting.let_go_holds, switch.work),
         ],
         due="payments",
         quiet=QUIET,
@@ -100,3 +104,8 @@ def build(
         invariants=INVARIANTS,
         attributes={"checkouts": Checkouts(database), "connecting": connecting},
     )
+
+
+def _step(name: str, run: StepFunction, *work: str, **more: Any) -> Step:
+    """A step that is woken by these kinds of work."""
+    return Step(f"payments.{name}", run, types=frozenset(work), **more)

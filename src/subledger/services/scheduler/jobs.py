@@ -23,7 +23,7 @@ def announcing(database: Database) -> Step:
         async with database.transaction(_ANNOUNCE) as tx:
             return await announce(tx, limit)
 
-    return Step("scheduler.announce", run)
+    return Step("scheduler.announce", run, types=frozenset({store.due.work}), by_clock=True)
 
 
 def letting_go(database: Database) -> Step:
@@ -33,7 +33,7 @@ def letting_go(database: Database) -> Step:
         async with database.transaction(_LET_GO) as tx:
             return await switch.let_go(tx, limit)
 
-    return Step("scheduler.let_go_holds", run)
+    return Step("scheduler.let_go_holds", run, types=frozenset({switch.work}))
 
 
 def segments(database: Database) -> Step:

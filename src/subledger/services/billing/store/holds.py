@@ -22,6 +22,8 @@ from subledger.services.billing.store import subscriptions
 Key = tuple[UUID, UUID]
 RENEWALS, COLLECTIONS, DUNNING = "renewals", "collections", "dunning"
 JOBS = (RENEWALS, COLLECTIONS, DUNNING)
+LET_GO = "billing.holds"
+"""The kind of work that a hold which was let go is."""
 PARK, TENANT, INSTALLATION = "park", "tenant", "installation"
 
 _HOLDS = sql(
@@ -88,6 +90,7 @@ async def turn_off(
 ) -> bool:
     """Let a job go, as far as this source is concerned; waits for whoever looks at the hold.
     False if this source does not hold it."""
+    tx.work.add(LET_GO)
     return bool(
         await tx.run(
             _TURN_OFF, tenant=tenant_id, job=job, source=source, reason=reason, by=by, at=at

@@ -170,6 +170,10 @@ class Leaving:
         }
 
 
+RUNNING = "billing.plan_migrations"
+"""The kind of work that a migration is whose status changed."""
+
+
 async def living_on(tx: Tx, leaving: Leaving, *, after: UUID, limit: int) -> list[Row[Any]]:
     """``(id, payer_id, plan_version_id, currency)`` of subscriptions that have not ended, ids
     above ``after`` ascending."""
@@ -194,6 +198,7 @@ async def currencies(tx: Tx, leaving: Leaving) -> set[str]:
 
 
 async def insert_migrations(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    tx.work.add(RUNNING)
     await _INSERT(tx, rows)
 
 
@@ -231,6 +236,7 @@ async def claim(tx: Tx) -> Row[Any] | None:
 
 async def set_statuses(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     """Set status and end of locked migrations."""
+    tx.work.add(RUNNING)
     await _STATUS(tx, rows)
 
 

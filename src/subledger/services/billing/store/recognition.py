@@ -23,6 +23,8 @@ from subledger.services.billing.store.subscriptions import Key
 
 PolicyKey = tuple[UUID, int]
 """``(tenant_id, version)``"""
+LATE = "billing.late_schedules"
+"""The kind of work that a line is whose service has begun when it is billed."""
 MOST_COUNTED = 10_000
 """New lines of one policy that one transaction counts."""
 
@@ -113,7 +115,11 @@ _OF_SUBSCRIPTIONS = """
     JOIN billing.recognition_schedules s
         ON s.tenant_id = l.tenant_id AND s.invoice_id = l.invoice_id AND s.n = l.n
     """
-_SERVED_AFTER = sql(f"{_OF_SUBSCRIPTIONS} WHERE s.service_end_at > :after_at AND NOT s.is_paused")
+# What is charged once has no duration: it is delivered where it is charged.
+_SERVED_AFTER = sql(
+    f"{_OF_SUBSCRIPTIONS} WHERE s.service_end_at > :after_at AND NOT s.is_paused"
+    " AND s.service_end_at > s.service_start_at + interval '1 microsecond'"
+)
 _PAUSED = sql(f"{_OF_SUBSCRIPTIONS} WHERE s.is_paused")
 _SAVE_SCHEDULES = Update(
     tables.recognition_schedules,
@@ -353,6 +359,8 @@ async def lines(tx: Tx, invoices: Iterable[Key]) -> Sequence[Row[Any]]:
 
 
 async def insert_schedules(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    if any(row["is_late"] for row in rows):
+        tx.work.add(LATE)
     await _INSERT_SCHEDULES(tx, rows)
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from subledger.platform.db import Tx, sql
 from subledger.platform.holding import Switch
+from subledger.services.payments.store import payments
 
 NEVER = "timestamptz '9999-01-01 00:00:00+00'"
 """``ready_at`` of an attempt that waits for a switch."""
@@ -27,6 +28,7 @@ _READY_AGAIN = sql(
 
 async def ready_again(tx: Tx, tenant_id: UUID, limit: int) -> int:
     """Make attempts that wait ready, at most ``limit``; how many."""
+    tx.work.add(payments.READY)
     return await tx.run(_READY_AGAIN, tenant=tenant_id, limit=limit)
 
 

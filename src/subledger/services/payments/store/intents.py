@@ -19,6 +19,8 @@ due = DueQueue(tables.due)
 RECONCILE = "reconcile"
 PAGE_EXPIRY = "page_expiry"
 HINT = "hint"
+ASKED = "payments.refetches"
+"""The kind of work that a question to a provider is."""
 
 _WANTED = "unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, id)"
 
@@ -103,6 +105,7 @@ async def ask(tx: Tx, wanted: Mapping[Key, str]) -> None:
     ``expire``, of which the strongest stays."""
     keys = sorted(wanted)
     if keys:
+        tx.work.add(ASKED)
         await tx.run(
             _ASK,
             tenants=[tenant for tenant, _ in keys],
@@ -135,6 +138,7 @@ async def done(tx: Tx, claimed: Iterable[Row[Any]]) -> None:
         asked=[row.asked for row in rows],
     )
     if removed < len(rows):
+        tx.work.add(ASKED)
         await tx.run(_RELEASE, **split((row.tenant_id, row.attempt_id) for row in rows))
 
 

@@ -153,6 +153,10 @@ _CAUGHT_UP = sql(
 # --- customers ---------------------------------------------------------------------------------
 
 
+ATTACHING = "payments.attaching"
+"""The kind of work that a method is which the provider has to be asked for."""
+
+
 async def put_customers(tx: Tx, rows: Iterable[Mapping[str, Any]]) -> None:
     """Learn or refresh customers."""
     await _PUT_CUSTOMERS(tx, sorted(rows, key=lambda row: (row["tenant_id"], row["id"])))
@@ -269,6 +273,8 @@ async def insert_methods(
         "make_default",
     )
     columns: dict[str, Any] = {name: [row[name] for row in rows] for name in names}
+    if "attaching" in columns["status"]:
+        tx.work.add(ATTACHING)
     if rows:
         await tx.run(_INSERT_METHODS, created_at=created_at, **columns)
 

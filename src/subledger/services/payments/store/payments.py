@@ -223,6 +223,10 @@ _SAVE_ATTEMPTS = Update(
 _MOVE_ATTEMPTS = Update(tables.attempts, keys=["tenant_id", "id"], sets=["state", "finished_at"])
 
 
+READY, RESERVING = "payments.ready", "payments.reserving"
+"""Kinds of work: an attempt to be made now, one that wants its reservation."""
+
+
 def split(keys: Iterable[Key]) -> dict[str, list[UUID]]:
     """Keys as the two sorted arrays that statements take."""
     ordered = sorted(set(keys))
@@ -344,6 +348,7 @@ async def insert(
     """New payments, each with its first attempt."""
     if not payments:
         return
+    _tell_work(tx, attempts)
     await _INSERT_PAYMENTS(tx, payments)
     names = ("tenant_id", "id", "payment_id", "kind", "state", "created_at")
     await tx.run(_INSERT_ATTEMPTS, **{name: [row[name] for row in attempts] for name in names})
@@ -366,9 +371,18 @@ async def save_payments(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
 
 async def save_attempts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     """Replace the state and outcome columns of locked attempts."""
+    _tell_work(tx, rows)
     await _SAVE_ATTEMPTS(tx, rows)
 
 
 async def move_attempts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     """Replace only the state of locked attempts."""
+    _tell_work(tx, rows)
     await _MOVE_ATTEMPTS(tx, rows)
+
+
+def _tell_work(tx: Tx, attempts: Sequence[Mapping[str, Any]]) -> None:
+    states = {row["state"] for row in attempts}
+    tx.work.update(
+        kind for state, kind in (("ready", READY), ("reserving", RESERVING)) if state in states
+    )
