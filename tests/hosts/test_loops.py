@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from subledger.hosts.loops import Loops, back_off_s
+from subledger.hosts.loops import Loops, back_off_s, ear
 from subledger.platform.db import Wakeup
 from subledger.platform.service import Step
 
@@ -73,6 +73,31 @@ async def test_a_commit_wakes_those_whom_it_concerns() -> None:
     await loops.stop()
 
     assert woken == {"own.step", "other.consume", "other.mover"}
+
+
+async def test_work_wakes_who_does_it_and_a_clock_whoever_waits_for_a_moment() -> None:
+    wakeup = Wakeup()
+    charge = Step("payments.charge", _counting([])[1], types=frozenset({"payments.ready"}))
+    due = Step("payments.ask", _counting([])[1], types=frozenset({"payments.due"}), by_clock=True)
+    alone = Step("payments.give_up", _counting([])[1], types=frozenset())
+    ears = {each.name: ear(each, wakeup) for each in (charge, due, alone)}
+
+    def heard() -> set[str]:
+        found = {name for name, each in ears.items() if each.has_heard}
+        for each in ears.values():
+            each.forget()
+        return found
+
+    wakeup.wake("payments", {"payments.ready", "payment.failed"})
+    assert heard() == {"payments.charge"}
+    wakeup.wake("payments", {"payments.due"})
+    assert heard() == {"payments.ask"}
+    wakeup.wake("identity", set())
+    assert heard() == {"payments.ask"}
+    wakeup.wake("payments", set())
+    assert heard() == set()
+    wakeup.wake()
+    assert heard() == set(ears), "another process tells nothing of what it did"
 
 
 async def test_a_commit_during_the_run_is_not_lost() -> None:

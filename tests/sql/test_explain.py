@@ -27,6 +27,8 @@ from tests.stories.shop import Shop, open_shop
 WHOLE = {
     "SELECT w.n, t.currency, sum(t.amount_minor)::bigint AS amount_minor FROM unnest(": "a report"
     " of revenue by month sums the tenant's revenue, at most 60 months of it",
+    "INSERT INTO billing.ledger_days (tenant_id, day,": "a tenant's first roll-up sums all of its"
+    " days but the present one, whose rows alone are thrown away",
     "SELECT currency, sum(amount_minor)::bigint AS captured_minor": "the sandbox provider sums a"
     " tenant's whole journal, for tests and the demo",
 }
