@@ -68,9 +68,11 @@ def _delivered(line: Line, now_at: datetime, paused: Sequence[Standstill]) -> tu
     whole, over, slack = (end - start).days, max((now_at.date() - start).days, 0), 0
     ends_at = line.end_at
     for from_at, until_at in paused:
-        if line.billed_at is None or from_at < line.billed_at or from_at >= ends_at:
-            continue
         until = until_at or now_at
+        if line.billed_at is None or until < line.billed_at or from_at >= ends_at:
+            continue
+        if until <= line.start_at:
+            continue
         still = (until.date() - from_at.date()).days
         slack, over, ends_at = slack + 1, over - still, ends_at + timedelta(days=still)
     if not slack and line.end_at <= now_at:

@@ -142,3 +142,22 @@ async def test_what_is_charged_once_does_not_wait_for_the_service(shop):
     await shop.move_to("2026-03-20")
     assert await books(shop) == (3600, 500), "the charge beside the first month is served with it"
     await shop.check()
+
+
+async def test_what_is_billed_again_in_the_pause_stands_still_too(march):  # noqa: F811
+    shop, viewer, subscription = march
+    await shop.card(viewer, "soft_decline")
+    await shop.move_to("2026-04-05T10:00:00")
+    assert await books(shop) == (3100 - 413, 3100 + 413), "four days of thirty"
+    await act(shop, subscription, "pause", at="now", credit="extend")
+    await shop.move_to("2026-04-08T10:00:00")
+    invoice = await shop.last_invoice(viewer)
+    assert invoice["status"] == "open"
+    await shop.post(f"/v1/invoices/{invoice['id']}/reissue", {"reason": "an address"})
+    assert await books(shop) == (3100 - 413, 3100 + 413)
+    await shop.move_to("2026-04-09T10:00:00")
+    assert await books(shop) == (3100 - 413, 3100 + 413)
+    await act(shop, subscription, "resume", at="now")
+    await shop.move_to("2026-04-10")
+    assert await books(shop) == (3100 - 517, 3100 + 517)
+    await shop.check()

@@ -18,7 +18,7 @@ from subledger.services.billing import problems
 from subledger.services.billing.store import invoices, recognition, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import TermsMemory
-from subledger.services.billing.usecases import drafts, issue
+from subledger.services.billing.usecases import drafts, issue, recognize_pauses
 from subledger.services.billing.usecases.issue import Issue
 
 
@@ -74,6 +74,10 @@ async def _finalize(tx: Tx, wanted: Mapping[Key, Recorded | UUID | None], *, for
         tx, [(each.invoice["tenant_id"], each.invoice["id"]) for each in issues]
     )
     await issue.announce(tx, issues, billed_lines)
+    for each in issues:
+        owner = each.invoice["tenant_id"]
+        served = [by_id[owner, one] for one in each.subscription_ids]
+        await recognize_pauses.billed_meanwhile(tx, served, at=each.at)
     tx.emit(issue.paid_at_once(each) for each in issues if each.free)
     await issue.put_due(tx, invoices.FINALIZATION, carried)
     await subscriptions.due.drop(

@@ -9,7 +9,7 @@ accounts are locked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,8 @@ from sqlalchemy import Row
 from subledger.core.extension import Extension
 from subledger.platform.db import Tx
 from subledger.services.billing import ledger
-from subledger.services.billing.store import recognition
+from subledger.services.billing.store import pauses, recognition
+from subledger.services.billing.usecases.extensions import PAUSED
 from subledger.services.billing.usecases.recognize import Line, lines_of, posting, released
 
 
@@ -28,7 +29,9 @@ async def stand_still(tx: Tx, row: Row[Any], *, from_at: datetime, at: datetime)
     found = await recognition.served_after(tx, (row.tenant_id, row.id), from_at)
     saved, postings = [], []
     for line in await _chosen(tx, found):
-        unit = max(line.policy.unit(from_at), line.policy.through_unit)
+        unit = line.policy.unit(from_at)
+        if line.row["is_counted"]:
+            unit = max(unit, line.policy.through_unit)
         if unit >= line.end_unit or not line.net_minor:
             continue
         postings += [
@@ -38,6 +41,16 @@ async def stand_still(tx: Tx, row: Row[Any], *, from_at: datetime, at: datetime)
         saved.append(_saved(line, at))
     await recognition.save_schedules(tx, saved)
     await ledger.post(tx, postings)
+
+
+async def billed_meanwhile(tx: Tx, rows: Iterable[Row[Any]], *, at: datetime) -> None:
+    """Something was billed for these subscriptions: those in such a pause still stand still."""
+    paused = {(row.tenant_id, row.id): row for row in rows if row.status == PAUSED}
+    if not paused:
+        return
+    for key, pause in (await pauses.open_pauses(tx, paused)).items():
+        if pause.credit == "extend":
+            await stand_still(tx, paused[key], from_at=pause.from_at, at=at)
 
 
 async def go_on(tx: Tx, row: Row[Any], within: Extension, *, at: datetime) -> None:

@@ -25,7 +25,7 @@ from subledger.services.billing.store import credit_notes as store
 from subledger.services.billing.store import invoices, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
-from subledger.services.billing.usecases import bill, settled
+from subledger.services.billing.usecases import bill, recognize_pauses, settled
 from subledger.services.billing.usecases.anchors import NOT_BEGUN, anchor_of
 from subledger.services.billing.usecases.bill import Bill
 from subledger.services.billing.usecases.change import MOST_PERIODS_BACK
@@ -103,6 +103,7 @@ async def reissue(
             )
         ],
     )
+    await recognize_pauses.billed_meanwhile(tx, [row], at=at[account])
     billed = {"last_run_number": row.last_run_number + 1, "dirty_from_period": None}
     await subscriptions.change_subscriptions(tx, [row._asdict() | billed])
     _check_issued(saved)
