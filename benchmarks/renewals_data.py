@@ -141,11 +141,11 @@ _STATEMENTS = (
     SELECT {tenant}, account, account::text, 'n', 'n@example.com', 'n@example.com', 'EUR',
     'Europe/Berlin', 'en', 'DE', 2, {started}, {started} FROM wanted""",
     """INSERT INTO billing.subscriptions (tenant_id, id, payer_id, beneficiary_id, number,
-    plan_version_id, currency, quantity, status, anchor_at, timezone, started_at,
+    plan_version_id, currency, quantity, status, anchor_at, timezone, started_at, cycle_started_at,
     current_period_start_at, current_period_end_at, billed_through_at, period_number,
     last_run_number, collection, created_at)
     SELECT {tenant}, subscription, account, account, 1, {version}, 'EUR', 1, 'active', {started},
-    'Europe/Berlin', {started}, {started}, {due}, {due}, 0, 0, 'automatic', {started}
+    'Europe/Berlin', {started}, {started}, {started}, {due}, {due}, 0, 0, 'automatic', {started}
     FROM wanted""",
     """INSERT INTO billing.due (tenant_id, kind, id, account_id, due_at, rank, number)
     SELECT {tenant}, 'renewal', subscription, account, {due}, 6, 1 FROM wanted""",

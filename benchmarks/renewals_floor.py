@@ -18,6 +18,7 @@ _KEPT = (
     "billing.invoices",
     "billing.billing_runs",
     "billing.invoice_lines",
+    "billing.recognition_schedules",
     "billing.reservations",
     "billing.transfers",
     "billing.receipts",
@@ -30,7 +31,7 @@ _KEPT = (
 
 _STAGES = (
     ("billing.invoices", "billing.billing_runs", "billing.invoice_lines",
-     "billing.reservations", "billing.transfers"),
+     "billing.recognition_schedules", "billing.reservations", "billing.transfers"),
     ("payments.payments", "payments.attempts"),
     ("sandbox.charges",),
     ("billing.receipts",),
