@@ -12,6 +12,7 @@ from subledger.hosts.assembly import SERVICES, Assembly, Options, assemble
 from subledger.platform import migrate
 from tests.conftest import Server
 from tests.servers import pgbouncer
+from tests.stories.recognizing import subscriber
 from tests.stories.shop import Shop, open_shop, seats_plan
 
 
@@ -68,3 +69,11 @@ async def seats(shop: Shop) -> tuple[Shop, str, str]:
     bought = await shop.subscribe(viewer, plan, quantity="2")
     await shop.new_events(viewer)
     return shop, viewer, str(bought["id"])
+
+
+@pytest.fixture
+async def march(shop: Shop) -> tuple[Shop, str, str]:
+    """31.00 for the 31 days from 1 March, 10:00, to 1 April, 10:00."""
+    await shop.move_to("2026-03-01T10:00:00")
+    viewer, subscription = await subscriber(shop)
+    return shop, viewer, subscription

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.stories.recognizing import books, subscriber
 from tests.stories.shop import open_shop
 
 pytestmark = pytest.mark.long
@@ -12,35 +13,6 @@ RENEWED = [
     "subscriptions.renew_required", "invoice.finalized", "payment.succeeded", "invoice.paid",
     "subscription.renewed", "entitlement.granted",
 ]  # fmt: skip
-
-
-async def books(shop, currency="EUR"):
-    """What is still deferred, and what is revenue (both as credits)."""
-    await shop.pump.quiet()
-    balance = await shop.get("/v1/ledger/trial-balance")
-    found = {
-        each["account"]: -each["balance_minor"]
-        for sums in balance["currencies"]
-        if sums["currency"] == currency
-        for each in sums["accounts"]
-    }
-    return found.get("deferred_revenue", 0), found.get("revenue", 0)
-
-
-async def subscriber(shop, *, amount=3100, unit="month", **more):
-    plan = await shop.plan("daily", amounts={"EUR": amount}, unit=unit)
-    viewer = await shop.customer(timezone="UTC")
-    await shop.card(viewer)
-    bought = await shop.subscribe(viewer, plan, **more)
-    return viewer, bought["id"]
-
-
-@pytest.fixture
-async def march(shop):
-    """31.00 for the 31 days from 1 March, 10:00, to 1 April, 10:00."""
-    await shop.move_to("2026-03-01T10:00:00")
-    viewer, subscription = await subscriber(shop)
-    return shop, viewer, subscription
 
 
 async def test_a_day_is_earned_when_it_is_over(march):

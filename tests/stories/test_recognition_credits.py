@@ -23,8 +23,9 @@ from subledger.services.billing.usecases.recognize import (
     restore_credits,
     split_credits,
 )
+from tests.stories.recognizing import books, subscriber
 from tests.stories.shop import open_shop
-from tests.stories.test_recognition import books, march, subscriber, unpaid_april  # noqa: F401
+from tests.stories.test_recognition import unpaid_april
 
 pytestmark = pytest.mark.long
 
@@ -77,7 +78,7 @@ async def restore(shop, viewer, given):
         await ledger.post(tx, [_posted(shop, viewer, invoice, s, at, undo=True) for s in splits])
 
 
-async def test_a_credit_while_the_service_goes_on_takes_from_both(march):  # noqa: F811
+async def test_a_credit_while_the_service_goes_on_takes_from_both(march):
     shop, viewer, _ = march
     await shop.move_to("2026-03-11T10:00:00")
     assert await books(shop) == (2100, 1000)
@@ -92,7 +93,7 @@ async def test_a_credit_while_the_service_goes_on_takes_from_both(march):  # noq
     await shop.check(without=SEAM)
 
 
-async def test_many_credits_of_one_line_take_what_stands(march):  # noqa: F811
+async def test_many_credits_of_one_line_take_what_stands(march):
     shop, viewer, _ = march
     await shop.move_to("2026-03-11T10:00:00")
     assert (await note(shop, viewer, 310, 310))[0] == [(210, 100), (210, 100)]
@@ -107,7 +108,7 @@ async def test_many_credits_of_one_line_take_what_stands(march):  # noqa: F811
     await shop.check(without=SEAM)
 
 
-async def test_a_credit_that_is_taken_back_leaves_the_line_as_it_was(march):  # noqa: F811
+async def test_a_credit_that_is_taken_back_leaves_the_line_as_it_was(march):
     shop, viewer, _ = march
     await shop.move_to("2026-03-11T10:00:00")
     _, given = await note(shop, viewer, 2000)
@@ -141,7 +142,7 @@ async def _without_releases(shop, moment):
     return kept
 
 
-async def test_a_move_ends_when_revenue_is_released(march):  # noqa: F811
+async def test_a_move_ends_when_revenue_is_released(march):
     shop, _, _ = march
     kept = await _without_releases(shop, "2026-03-20T12:00:00")
     assert await books(shop) == (3100, 0)
@@ -207,7 +208,7 @@ async def test_the_stores_sums_are_the_cores_amounts(process):
     ]
 
 
-async def test_each_line_has_released_what_the_core_says(march):  # noqa: F811
+async def test_each_line_has_released_what_the_core_says(march):
     shop, viewer, subscription = march
     await shop.move_to("2026-03-07T13:00:00")
     await shop.post(f"/v1/subscriptions/{subscription}/cancel", expect=200,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.stories.test_recognition import books, march, subscriber  # noqa: F401
+from tests.stories.recognizing import books, subscriber
 
 
 async def act(shop, subscription, verb, **body):
@@ -24,7 +24,7 @@ async def months(shop):
     return [(each["recognized_minor"], each["to_come_minor"]) for each in euro["months"]]
 
 
-async def test_what_is_served_later_is_earned_later(march):  # noqa: F811
+async def test_what_is_served_later_is_earned_later(march):
     shop, viewer, subscription = march
     await shop.move_to("2026-03-11T10:00:00")
     await act(shop, subscription, "pause", at="now", credit="extend")
@@ -50,7 +50,7 @@ async def test_what_is_served_later_is_earned_later(march):  # noqa: F811
     await shop.check()
 
 
-async def test_two_pauses_in_one_period(march):  # noqa: F811
+async def test_two_pauses_in_one_period(march):
     shop, viewer, subscription = march
     for paused, resumed in (("03-11", "03-14"), ("03-20", "03-25")):
         await shop.move_to(f"2026-{paused}T10:00:00")
@@ -68,7 +68,7 @@ async def test_two_pauses_in_one_period(march):  # noqa: F811
     await shop.check()
 
 
-async def test_a_note_in_the_pause_takes_back_the_share_that_was_served(march):  # noqa: F811
+async def test_a_note_in_the_pause_takes_back_the_share_that_was_served(march):
     shop, viewer, subscription = march
     await shop.move_to("2026-03-11T10:00:00")
     await act(shop, subscription, "pause", at="now", credit="extend")
@@ -93,7 +93,7 @@ async def test_a_note_in_the_pause_takes_back_the_share_that_was_served(march): 
 
 
 @pytest.mark.parametrize("credit_unused", [True, False])
-async def test_a_subscription_that_ends_in_its_pause(march, credit_unused):  # noqa: F811
+async def test_a_subscription_that_ends_in_its_pause(march, credit_unused):
     shop, _, subscription = march
     await shop.move_to("2026-03-11T10:00:00")
     await act(shop, subscription, "pause", at="now", credit="extend")
@@ -144,7 +144,7 @@ async def test_what_is_charged_once_does_not_wait_for_the_service(shop):
     await shop.check()
 
 
-async def test_what_is_billed_again_in_the_pause_stands_still_too(march):  # noqa: F811
+async def test_what_is_billed_again_in_the_pause_stands_still_too(march):
     shop, viewer, subscription = march
     await shop.card(viewer, "soft_decline")
     await shop.move_to("2026-04-05T10:00:00")

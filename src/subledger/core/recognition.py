@@ -187,8 +187,9 @@ def release(
 def over_minor(
     net_minor: int, units: tuple[int, int], unit: int, pauses: Sequence[tuple[int, int]] = ()
 ) -> int:
-    """What of a net is recognized where ``unit`` begins: of a service from the first of ``units``
-    up to the second, which stands still from and until the units of each of its ``pauses``."""
+    """What of a net (minor units) is recognized where ``unit`` begins: of a service from the first
+    of ``units`` (local days or microseconds, as ``unit_at``) up to the second, which stands still
+    from and until the units of each of its ``pauses``; they leave at least one unit of it."""
     first, behind = units
     whole = behind - first - sum(until - start for start, until in pauses)
     over = min(max(unit, first), behind) - first

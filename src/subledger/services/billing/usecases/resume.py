@@ -294,7 +294,7 @@ def phase(
 
 async def _go_on(tx: Tx, planned: PlannedResume, cause: UUID | None) -> None:
     row, at, pause, after = planned.row, planned.at, planned.pause, planned.after
-    is_extended = planned.moved is not None
+    moved = planned.moved
     await pauses.save(
         tx,
         [
@@ -302,7 +302,7 @@ async def _go_on(tx: Tx, planned: PlannedResume, cause: UUID | None) -> None:
             | {
                 "state": "over",
                 "resumed_at": planned.from_at,
-                "extended_to_at": after["current_period_end_at"] if is_extended else None,
+                "extended_to_at": moved.extended_to if moved is not None else None,
             }
         ],
     )
@@ -312,8 +312,8 @@ async def _go_on(tx: Tx, planned: PlannedResume, cause: UUID | None) -> None:
         tx, [{"tenant_id": row.tenant_id, "id": row.id, "status": status}]
     )
     await subscriptions.due.drop(tx, [(row.tenant_id, subscriptions.PAUSE, row.id)])
-    if planned.moved is not None:
-        await recognize_pauses.go_on(tx, row, planned.moved, at=at)
+    if moved is not None:
+        await recognize_pauses.go_on(tx, row, moved, at=at)
         after = after | await _move_end(tx, row, after["current_period_end_at"])
     await recording.record(tx, row, "resumed", effective_at=planned.from_at, at=at)
     tx.emit(
