@@ -11,7 +11,8 @@ endif
 export SUBLEDGER_STARTED_AT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo serve check test test-all bench simulate fuzz sweep lock
+.PHONY: help setup setup-dev demo serve check test test-all bench simulate fuzz sweep mutants model \
+	lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -45,8 +46,14 @@ test-all: setup-dev ## the long lanes, at most 25 minutes
 fuzz: setup-dev ## every property of the core with 100,000 examples: a night's work
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/core -n 2 $(ARGS)
 
-sweep: setup-dev ## kill the process at every crash point and print the table
-	$(BIN)/python -m tests.kill.sweep $(ARGS)
+sweep: setup-dev ## kill the process wherever money comes in; the table goes to docs/sweep.md
+	$(BIN)/python -m tests.kill.sweep --write docs/sweep.md $(ARGS)
+
+mutants: setup-dev ## take the guards away one at a time: something has to go red for each
+	$(BIN)/python -m tests.mutants $(ARGS)
+
+model: setup-dev ## search the protocols of collecting and refunding; how many states
+	$(BIN)/python -m tests.model
 
 simulate: setup-dev ## SEEDS=n FROM=first: seeded runs of a month on a real PostgreSQL
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --from $(FROM) $(ARGS)
@@ -55,6 +62,9 @@ bench: setup-dev ## every benchmark; figures go to benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.renewals
 	$(BIN)/python -m benchmarks.access
 	$(BIN)/python -m benchmarks.rating
+	$(BIN)/python -m benchmarks.webhooks
+	$(BIN)/python -m benchmarks.charges
+	$(BIN)/python -m benchmarks.buy
 
 lock: setup-dev ## write the lock files anew (no addresses in them)
 	$(BIN)/uv pip compile -q pyproject.toml --generate-hashes --no-emit-index-url --no-header \

@@ -79,7 +79,10 @@ class Load:
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection: ``ask`` sends, ``answered(body)`` is called with the body."""
+    """One keep-alive connection: ``ask`` sends, ``answered(body)`` is called with the body, empty
+    for any other status than ``expected``."""
+
+    expected = b"HTTP/1.1 200"
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -99,7 +102,7 @@ class Connection(asyncio.Protocol):
             length = int(data[at : data.find(b"\r", at)])
             if len(data) >= end + 4 + length:
                 self._buffer = b""
-                ok = data.startswith(b"HTTP/1.1 200")
+                ok = data.startswith(self.expected)
                 self.answered(data[end + 4 :] if ok else b"")
                 return
         self._buffer = data

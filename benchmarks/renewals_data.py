@@ -1,12 +1,13 @@
-"""Subscriptions that are all due at one moment, written set-based before the clock starts.
+"""A shop's rows, written set-based before anything is measured.
 
-What is measured starts with these rows: accounts with a saved method each, active subscriptions
-in their second period, the renewals due.
+Accounts with a saved method each, and what a benchmark starts from: active subscriptions that are
+all due at one moment, attempts that are all ready, or nothing more (the accounts will buy).
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -23,10 +24,11 @@ AMOUNT_MINOR = 999
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A sandbox tenant whose subscriptions are all due."""
+    """A sandbox tenant with its plan, and its customers with a saved method each."""
 
     tenant_id: UUID
-    subscriptions: int
+    plan_id: UUID
+    accounts: Sequence[UUID]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ async def _seller(
         f'{{"amount_minor":{AMOUNT_MINOR}}}',
     )
     await admin.execute(
-        "INSERT INTO payments.connections (tenant_id, id, provider, status, is_default,"
+        "INSERT INTO payments.connections (tenant_id, id, provider, status, opens_itself,"
         " credentials_encrypted, webhook_secret_encrypted, created_at)"
         " VALUES ($1, $2, 'sandbox', 'active', true, $3, $4, $5)",
         tenant_id,
@@ -109,8 +111,10 @@ async def prepare(
     credentials: tuple[str, str],
     tenant_id: UUID,
     fernet: MultiFernet,
+    start: Sequence[str] | None = None,
 ) -> Prepared:
-    """Write the tenant's rows as an administrator; ``credentials`` are its sandbox account's."""
+    """Write the tenant's rows as an administrator; ``credentials`` are its sandbox account's.
+    ``start`` is what is measured from: by default ``DUE_SUBSCRIPTIONS``."""
     ids = Ids()
     named = _Named(tenant_id, *(ids.new() for _ in range(4)))
     async with admin.transaction():
@@ -121,7 +125,7 @@ async def prepare(
             " ON COMMIT DROP"
         )
         await admin.copy_records_to_table("wanted", records=rows)
-        for statement in _STATEMENTS:
+        for statement in (*_PEOPLE, *(DUE_SUBSCRIPTIONS if start is None else start)):
             await admin.execute(
                 statement.format(
                     tenant=f"'{tenant_id}'::uuid",
@@ -132,14 +136,24 @@ async def prepare(
                     due=f"'{DUE.isoformat()}'::timestamptz",
                 )
             )
-    return Prepared(tenant_id, subscriptions)
+    return Prepared(tenant_id, named.plan, [account for account, *_ in rows])
 
 
-_STATEMENTS = (
+_PEOPLE = (
     """INSERT INTO billing.accounts (tenant_id, id, external_id, name, email, email_normalized,
     currency, timezone, locale, country, next_subscription_number, last_occurred_at, created_at)
     SELECT {tenant}, account, account::text, 'n', 'n@example.com', 'n@example.com', 'EUR',
     'Europe/Berlin', 'en', 'DE', 2, {started}, {started} FROM wanted""",
+    """INSERT INTO payments.customers (tenant_id, id, external_id, currency, default_method_id)
+    SELECT {tenant}, account, account::text, 'EUR', method FROM wanted""",
+    """INSERT INTO payments.methods (tenant_id, id, customer_id, connection_id, status, token,
+    brand, last_four, make_default, tries, ready_at, created_at)
+    SELECT {tenant}, method, account, {connection}, 'active', token, 'visa', '4242', true, 0,
+    {started}, {started} FROM wanted""",
+    """INSERT INTO sandbox.methods (tenant_id, token, kind, brand, last_four)
+    SELECT {tenant}, token, 'visa_ok', 'visa', '4242' FROM wanted""",
+)
+DUE_SUBSCRIPTIONS = (
     """INSERT INTO billing.subscriptions (tenant_id, id, payer_id, beneficiary_id, number,
     plan_version_id, currency, quantity, status, anchor_at, timezone, started_at, cycle_started_at,
     current_period_start_at, current_period_end_at, billed_through_at, period_number,
@@ -149,14 +163,17 @@ _STATEMENTS = (
     FROM wanted""",
     """INSERT INTO billing.due (tenant_id, kind, id, account_id, due_at, rank, number)
     SELECT {tenant}, 'renewal', subscription, account, {due}, 6, 1 FROM wanted""",
-    """INSERT INTO payments.customers (tenant_id, id, external_id, currency, default_method_id)
-    SELECT {tenant}, account, account::text, 'EUR', method FROM wanted""",
-    """INSERT INTO payments.methods (tenant_id, id, customer_id, connection_id, status, token,
-    brand, last_four, make_default, tries, ready_at, created_at)
-    SELECT {tenant}, method, account, {connection}, 'active', token, 'visa', '4242', true, 0,
-    {started}, {started} FROM wanted""",
-    """INSERT INTO sandbox.methods (tenant_id, token, kind, brand, last_four)
-    SELECT {tenant}, token, 'visa_ok', 'visa', '4242' FROM wanted""",
+)
+READY_ATTEMPTS = (
+    """INSERT INTO payments.payments (tenant_id, id, customer_id, invoice_id, connection_id,
+    method_id, mode, dunning, amount_minor, currency, status, occurred_at, created_at,
+    subscription_ids)
+    SELECT {tenant}, subscription, account, gen_random_uuid(), {connection}, method, 'automatic',
+    true, 999, 'EUR', 'processing', {started}, {started}, '{{}}' FROM wanted""",
+    """INSERT INTO payments.attempts (tenant_id, id, payment_id, n, kind, state, ready_at, tries,
+    fetches, outcome, created_at)
+    SELECT {tenant}, gen_random_uuid(), subscription, 1, 'charge', 'ready', now(), 0, 0, '{{}}',
+    {started} FROM wanted""",
 )
 
 AFTERWARDS = {

@@ -201,6 +201,30 @@ def start_server(folder: Path, *, fsync: bool = False) -> Server:
     return server
 
 
+def restart_server(server: Server) -> None:
+    """Stop a server made by ``start_server`` at once, so that it has to recover, and start it again
+    with what it had, on the same port."""
+    assert server.data is not None
+    data, user = Path(server.data), _unprivileged()
+    pid_file = data / "postmaster.pid"
+    pid = int(pid_file.read_text().split()[0])
+    process_folder = Path(f"/proc/{pid}")
+    command = process_folder.joinpath("cmdline").read_bytes().decode().rstrip("\0").split("\0")
+    os.kill(pid, signal.SIGQUIT)
+    deadline = time.monotonic() + _READY_WITHIN_S
+    while process_folder.exists() and pid_file.exists():
+        if time.monotonic() > deadline:
+            raise NoServer("the server does not stop")
+        time.sleep(0.02)
+    group = None if user is None else pwd.getpwnam(user).pw_gid
+    with (data.parent / "server.log").open("ab") as log:
+        process = subprocess.Popen(
+            command, cwd="/", stdout=log, stderr=log, start_new_session=True,
+            user=user, group=group, extra_groups=None if user is None else list[int](),
+        )  # fmt: skip
+    _wait_until_ready(process, data, data.parent / "server.log")
+
+
 def _wait_until_ready(process: subprocess.Popen[bytes], data: Path, log: Path) -> None:
     """Until the server itself says that it takes connections: its port opens before that."""
     deadline = time.monotonic() + _READY_WITHIN_S

@@ -15,6 +15,7 @@ from subledger.contracts.calls import Call
 from subledger.contracts.checkouts import CollectionState
 from subledger.contracts.events import Event
 from subledger.contracts.keys import Principal
+from subledger.contracts.repairs import RepairAnswer, RepairRequest
 from subledger.hosts.gateway import build_app
 from subledger.platform import ids
 from subledger.platform.db import Database
@@ -63,6 +64,12 @@ class Till:
         self, call: Call, customer_id: UUID, method_id: UUID | None
     ) -> UUID | None:
         return method_id
+
+    async def repair(self, call: Call, request: RepairRequest) -> RepairAnswer:
+        raise AssertionError("no work item of payments is open here")
+
+    async def return_allowed(self, call: Call, address: str) -> bool:
+        return not address.startswith("https://elsewhere.example")
 
 
 @dataclass
@@ -229,7 +236,7 @@ async def shop(
         }
     )
     database, till = service_database(module_database_url, "billing"), Till()
-    service = wiring.build(database=database, checkouts=till)
+    service = wiring.build(database=database, checkouts=till, repairs=till)
     transport = httpx.ASGITransport(app=build_app([service], key_ring=ring))
 
     def client(key: str) -> httpx.AsyncClient:

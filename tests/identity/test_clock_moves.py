@@ -258,6 +258,7 @@ async def test_concurrent_movers_open_each_moment_once(house: House) -> None:
     }
 
 
+@pytest.mark.long
 async def test_one_and_four_workers_make_the_same_events(
     house: House, events_of: EventsOf, make_tenant: Any
 ) -> None:

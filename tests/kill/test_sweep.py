@@ -9,7 +9,6 @@ import pytest
 
 from tests.kill import sweep
 
-PARTS = 4
 TWO = ["payments.charge.after_call", "billing.consume.before_commit"]
 
 
@@ -19,34 +18,44 @@ def assert_good(found: list[sweep.Outcome]) -> None:
     assert not bad, "\n".join(f"{e.point}:{e.nth} {e.wrong}" for e in bad)
 
 
+@pytest.mark.long
 def test_two_points():
-    assert_good(sweep.sweep(TWO, [1], jobs=2))
+    assert_good(sweep.sweep(TWO, [1], clusters=1))
 
 
 @pytest.mark.long
 def test_a_plan_migration_cut_off_between_and_in_batches():
     """Three batches of two and the end: nobody is moved twice, nobody is left over."""
     points = ["billing.migrate_plans.before_commit", "billing.migrate_plans.after_commit"]
-    assert_good(sweep.sweep(points, [2], jobs=2))
+    assert_good(sweep.sweep(points, [2], clusters=2))
 
 
-def subledgers_points() -> list[str]:
+def money_points() -> list[str]:
     """As a process of its own sees them: other test modules have crash points too."""
-    code = "from tests.kill import sweep; print(*sweep.points())"
+    code = "from tests.kill import sweep; print(*sweep.money_points())"
     listed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     return listed.stdout.split()
 
 
+def test_every_subject_of_money_in_has_points():
+    listed = money_points()
+    assert len(listed) >= 60
+    assert {sweep.subject(each) for each in listed} == set(sweep.SUBJECTS)
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("part", range(PARTS))
-def test_every_points_first_hit(part: int):
-    """Of all that moves money or events, and of every third request of billing's, which are alike.
-    But those right before a commit: what is rolled back leaves nothing to go wrong with, as the
-    short lane shows. All of them, and the second hits: ``make sweep``."""
-    listed = [each for each in subledgers_points() if not each.endswith(".before_commit")]
-    alike = [each for each in listed if each.startswith("billing.") and ".consume." not in each]
-    listed = [each for each in listed if each not in alike[0::3] + alike[1::3]]
+def test_killed_where_postgresql_dies_too():
+    points = ["payments.charge.after_call", "payments.record_results.before_commit"]
+    assert_good(sweep.sweep(points, [1], postgres=["restarted"], clusters=2))
+
+
+@pytest.mark.long
+def test_every_points_first_hit():
+    """Of all at which money comes in, but those right before a commit: what is rolled back leaves
+    nothing to go wrong with, as the short lane shows. All of them, second hits and a server that
+    dies too: ``make sweep``; all other points: ``make sweep ARGS="--points all"``."""
+    listed = [each for each in money_points() if not each.endswith(".before_commit")]
     assert len(listed) >= 40
-    assert_good(sweep.sweep(listed[part::PARTS], [1], jobs=1))
+    assert_good(sweep.sweep(listed, [1]))

@@ -74,7 +74,7 @@ async def test_a_page_answers_where_to_send_the_payer(world: World) -> None:
         json={
             "invoice_id": ids.text("inv", invoice),
             "mode": "page",
-            "return_url": "https://shop.test/back",
+            "return_url": "http://gateway.test/back",
         },
     )
 
@@ -152,6 +152,7 @@ async def test_methods_are_attached_once_defaulted_and_detached(world: World) ->
     assert [kind for kind, _ in await shop.facts(viewer)] == [
         "payment_method.attached",
         "payment_method.attached",
+        "payment_method.default_changed",
         "payment_method.detached",
     ]
 

@@ -11,6 +11,7 @@ from subledger.core.states import ATTEMPT
 from subledger.services.payments.protocol import (
     HORIZON,
     MOST_TRIES,
+    NOT_CONFIRMED,
     RECONCILE,
     TERMINAL,
     Absent,
@@ -136,3 +137,18 @@ def test_an_open_circuit_waits_and_uses_up_no_try() -> None:
 
 def test_a_decline_on_an_open_page_changes_nothing() -> None:
     assert decide(standing("page", "requires_action", "fetch"), Refused("soft", "no"), AT) is None
+
+
+@pytest.mark.parametrize(("kind", "ended"), [("page", "canceled"), ("charge", "failed")])
+def test_what_waited_for_its_payer_in_vain_is_over(kind: str, ended: str) -> None:
+    decision = decide(standing(kind, "requires_action", "expire"), Closed(), AT)
+    assert decision is not None
+    assert decision.state == ended
+    assert decision.refused == (None if kind == "page" else NOT_CONFIRMED)
+
+
+def test_a_payer_who_refuses_at_the_bank_fails_the_charge() -> None:
+    refused = Refused("action", "authentication_failed")
+    decision = decide(standing("charge", "requires_action", "fetch"), refused, AT)
+    assert decision is not None
+    assert (decision.state, decision.refused) == ("failed", refused)

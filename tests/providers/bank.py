@@ -15,7 +15,7 @@ import uvicorn
 
 from subledger.platform.db import Database
 from subledger.platform.ids import Ids
-from subledger.providers.engine import AsgiTransport, Gateway, HttpxTransport
+from subledger.providers.engine import AsgiTransport, Gateway
 from subledger.providers.port import (
     ChargeRequest,
     CheckoutRequest,
@@ -29,6 +29,7 @@ from subledger.providers.port import (
 from subledger.providers.sandbox import wiring
 from subledger.providers.sandbox.adapter import SandboxAdapter
 from subledger.providers.sandbox.app import SandboxApp
+from subledger.providers.transport import HttpxTransport
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 BACK = "https://shop.test/back?order=7"
@@ -135,10 +136,16 @@ class Merchant:
         answer = await self.ask("POST", "/v1/faults", {"mode": mode, "remaining": remaining})
         assert answer == (200, {"mode": mode, "remaining": remaining})
 
-    async def journal(self) -> Any:
+    async def summary(self) -> Any:
+        """All that the provider's journal says."""
         status, data = await self.ask("GET", "/v1/journal/summary")
         assert status == 200
         return data
+
+    async def journal(self) -> Any:
+        """What it says of captures."""
+        summary = await self.summary()
+        return {name: summary[name] for name in ("captured_minor", "captures", "doubles")}
 
     async def advance(self, by: timedelta) -> None:
         await self.bank.admin.execute(

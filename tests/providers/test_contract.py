@@ -6,9 +6,12 @@ from datetime import timedelta
 
 import pytest
 
+from subledger.platform import ids
 from subledger.platform.db import OutsideCallInTransaction, story
 from subledger.providers.port import (
     Canceled,
+    Checked,
+    Connection,
     Declined,
     NotFound,
     Outcome,
@@ -149,6 +152,13 @@ async def test_a_page_is_opened_once_and_expired(shop: Merchant) -> None:
     assert await gateway.expire(connection, opened.provider_ref) == closed
     assert await fetched(shop, "att_1") == closed
     assert await gateway.expire(connection, "page_unheard_of") == Canceled(None)
+
+
+async def test_a_check_tells_known_credentials_from_others(shop: Merchant) -> None:
+    known = await shop.gateway.check(shop.connection)
+    assert known == Checked(ids.text("mer", shop.tenant))
+    stranger = Connection("conn_x", "sandbox", "sbk_of_nobody")
+    assert await shop.gateway.check(stranger) == Declined("config", "unauthorized")
 
 
 async def test_bad_input_is_a_definite_no(shop: Merchant) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from subledger.providers import engine
-from subledger.providers.engine import AsgiTransport, ConnectionCut, Gateway, HttpxTransport
+from subledger.providers import engine, limits
+from subledger.providers.engine import AsgiTransport, ConnectionCut, Gateway
 from subledger.providers.port import (
     ChargeRequest,
     Connection,
@@ -26,6 +29,7 @@ from subledger.providers.port import (
     Unknown,
 )
 from subledger.providers.sandbox.adapter import SandboxAdapter
+from subledger.providers.transport import HttpxTransport
 
 CONNECTION = Connection("conn_1", "sandbox", "sbk_1")
 OTHER = Connection("conn_2", "sandbox", "sbk_2")
@@ -86,7 +90,7 @@ async def test_nobody_listens_means_not_executed() -> None:
     transport = HttpxTransport(f"http://127.0.0.1:{port}")
     gateway = Gateway(SandboxAdapter(), transport)
     # However often: nothing ran, so nothing is unknown and the breaker stays closed.
-    for _ in range(engine.OPENS_AFTER + 1):
+    for _ in range(limits.OPENS_AFTER + 1):
         assert await gateway.charge_saved(CONNECTION, CHARGE) == NotExecuted("ConnectError")
     # Of what was sent before, that nobody listens now says nothing.
     assert await gateway.fetch(CONNECTION, "att_1") == Unknown("ConnectError")
@@ -129,7 +133,6 @@ async def half(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answering("200 OK", b"[" * 10_000),
         answering("500 Oops", b'{"code":"internal_error"}'),
         answering("502 Bad Gateway", b"<h1>Bad gateway</h1>"),
-        answering("429 Slow down", b"{}"),
         answering("302 Found", PAID, "location: /elsewhere"),
         answering("200 OK", b" " * (engine.MOST_ANSWER_BYTES + 1)),
     ],
@@ -166,6 +169,11 @@ async def test_an_answer_that_drips_ends_at_the_total_limit(
     assert await outcome_of(drip) == Unknown("TimeoutError")
 
 
+def held_back(outcome: Outcome) -> str | None:
+    """Why a call was not made, if it was not."""
+    return outcome.reason if isinstance(outcome, NotExecuted) else None
+
+
 # --- one transport by hand ----------------------------------------------------------------------
 
 
@@ -194,10 +202,10 @@ async def test_the_breaker_opens_after_repeated_unknowns_for_that_connection_alo
     monkeypatch.setattr(engine, "OPEN_FOR_S", 0.2)
     provider = Scripted(ConnectionResetError())
     gateway = Gateway(SandboxAdapter(), provider)
-    for _ in range(engine.OPENS_AFTER):
+    for _ in range(limits.OPENS_AFTER):
         assert isinstance(await gateway.charge_saved(CONNECTION, CHARGE), Unknown)
-    assert await gateway.charge_saved(CONNECTION, CHARGE) == NotExecuted("circuit_open")
-    assert provider.sent == engine.OPENS_AFTER
+    assert held_back(await gateway.charge_saved(CONNECTION, CHARGE)) == "circuit_open"
+    assert provider.sent == limits.OPENS_AFTER
     # Questions are asked all the same: they alone make the unknown known.
     assert isinstance(await gateway.fetch(CONNECTION, "att_1"), Unknown)
     assert isinstance(await gateway.charge_saved(OTHER, CHARGE), Unknown)
@@ -215,14 +223,14 @@ async def test_those_who_wait_for_a_slot_do_not_follow_into_the_same_trouble() -
     answers = await asyncio.gather(*(gateway.charge_saved(CONNECTION, CHARGE) for _ in range(n)))
     assert provider.most == adapter.capabilities.max_parallel
     assert provider.sent < 2 * adapter.capabilities.max_parallel
-    assert answers.count(NotExecuted("circuit_open")) == n - provider.sent
+    assert [held_back(each) for each in answers].count("circuit_open") == n - provider.sent
 
 
 async def test_a_success_in_between_keeps_the_breaker_closed() -> None:
     provider = Scripted(ConnectionResetError())
     gateway = Gateway(SandboxAdapter(), provider)
-    for n in range(3 * engine.OPENS_AFTER):
-        lost = n % engine.OPENS_AFTER != 0
+    for n in range(3 * limits.OPENS_AFTER):
+        lost = n % limits.OPENS_AFTER != 0
         provider.answer = ConnectionResetError() if lost else HttpResponse(200, {}, PAID)
         expected = Unknown if lost else Succeeded
         assert isinstance(await gateway.charge_saved(CONNECTION, CHARGE), expected)
@@ -261,3 +269,115 @@ async def test_an_answer_in_parts_is_one_answer_in_process() -> None:
 
     answer = await AsgiTransport(app).send(HttpRequest("PUT", "/x?a=b&c", {}, b"hello"))
     assert answer == HttpResponse(201, {"x-one": "1"}, b"ab")
+
+
+# --- rate limits and probes ----------------------------------------------------------------------
+
+
+class Slow(SandboxAdapter):
+    """A provider that takes 20 calls a second, two at once, one in flight."""
+
+    capabilities = replace(SandboxAdapter.capabilities, rate_per_s=20.0, burst=2, max_parallel=1)
+
+
+async def test_too_many_means_not_executed_and_the_provider_is_left_alone() -> None:
+    provider = Scripted(HttpResponse(429, {"Retry-After": "60"}, b"<h1>Slow down</h1>"))
+    gateway = Gateway(SandboxAdapter(), provider)
+    told = await gateway.charge_saved(CONNECTION, CHARGE)
+    assert told == NotExecuted("rate_limited", retry_after_s=60.0)
+
+    provider.answer = HttpResponse(200, {}, PAID)
+    waits = await gateway.charge_saved(CONNECTION, CHARGE)
+    assert isinstance(waits, NotExecuted)
+    assert waits.reason == "rate_limited"
+    assert 59 < (waits.retry_after_s or 0) <= 60
+    assert await gateway.fetch(CONNECTION, "att_1") == Unknown("rate_limited")
+    assert provider.sent == 1
+    # Another connection is another customer of the provider.
+    assert isinstance(await gateway.charge_saved(OTHER, CHARGE), Succeeded)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7.0),
+        ("0", 0.0),
+        ("", engine.RETRY_AFTER_S),
+        ("soon", engine.RETRY_AFTER_S),
+        ("-3", engine.RETRY_AFTER_S),
+        ("99999999999999999999", engine.MOST_RETRY_AFTER_S),
+        ("Sun, 01 Mar 2026 12:00:30 GMT", 30.0),
+        ("Sun, 01 Mar 2026 11:00:00 GMT", 0.0),
+        ("Sun, 01 Mar 2099 12:00:00 GMT", engine.MOST_RETRY_AFTER_S),
+    ],
+)
+def test_when_to_come_back(header: str, seconds: float) -> None:
+    now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    assert engine.retry_after_s({"Retry-After": header} if header else {}, now) == seconds
+
+
+async def test_calls_keep_the_providers_pace_and_its_places() -> None:
+    provider = Scripted(HttpResponse(200, {}, PAID))
+    gateway = Gateway(Slow(), provider)
+    began = time.monotonic()
+    answers = await asyncio.gather(*(gateway.charge_saved(CONNECTION, CHARGE) for _ in range(5)))
+    assert all(isinstance(each, Succeeded) for each in answers)
+    # Two at once, three more 50 ms apart; one in flight.
+    assert time.monotonic() - began >= 0.14
+    assert (provider.sent, provider.most) == (5, 1)
+
+
+async def test_who_would_wait_too_long_is_told_so_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "MOST_WAIT_S", 0.01)
+    provider = Scripted(HttpResponse(200, {}, PAID))
+    gateway = Gateway(Slow(), provider)
+    answers = [await gateway.charge_saved(CONNECTION, CHARGE) for _ in range(3)]
+    assert [held_back(each) for each in answers] == [None, None, "rate_limited"]
+    assert provider.sent == 2
+
+
+async def test_after_a_while_one_call_tries_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "OPEN_FOR_S", 0.05)
+    provider = Scripted(ConnectionResetError())
+    gateway = Gateway(SandboxAdapter(), provider)
+    for _ in range(limits.OPENS_AFTER):
+        await gateway.charge_saved(CONNECTION, CHARGE)
+    assert gateway.is_troubled(CONNECTION.id)
+
+    for answer, after in ((ConnectionResetError(), True), (HttpResponse(200, {}, PAID), False)):
+        await asyncio.sleep(0.06)
+        provider.answer, sent = answer, provider.sent
+        answers = await asyncio.gather(*(gateway.charge_saved(CONNECTION, CHARGE) for _ in "abc"))
+        assert provider.sent == sent + 1
+        assert [held_back(each) for each in answers].count("circuit_open") == 2
+        assert gateway.is_troubled(CONNECTION.id) is after
+
+
+async def test_a_provider_slower_than_our_patience_opens_the_breaker() -> None:
+    class Asleep:
+        async def send(self, request: HttpRequest) -> HttpResponse:
+            await asyncio.sleep(60)
+            raise AssertionError
+
+    gateway = Gateway(SandboxAdapter(), Asleep())
+    for _ in range(limits.OPENS_AFTER):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await gateway.charge_saved(CONNECTION, CHARGE)
+    assert gateway.is_troubled(CONNECTION.id)
+
+
+async def test_lanes_of_idle_connections_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "MOST_LANES", 3)
+    gateway = Gateway(SandboxAdapter(), Scripted(HttpResponse(200, {}, PAID)))
+    for n in range(10):
+        await gateway.charge_saved(Connection(f"conn_{n}", "sandbox", "sbk"), CHARGE)
+    assert len(gateway._lanes) == 3
+
+
+def test_nothing_secret_shows_in_what_is_printed() -> None:
+    secret = "sbk_do_not_print"
+    connection = Connection("conn_1", "sandbox", secret, secret, {"api_key": secret})
+    request = HttpRequest("GET", "/x", {"authorization": secret}, secret.encode())
+    answer = HttpResponse(200, {"set-cookie": secret}, secret.encode())
+    assert secret not in f"{connection!r} {request!r} {answer!r} {CHARGE!r}"

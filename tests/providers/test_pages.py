@@ -332,7 +332,7 @@ async def test_no_english_is_left_on_a_russian_page(
     ]
     assert len({each.text for each in seen}) >= 7
     for each in seen:
-        body = re.sub(r"(?s)<style>.*</style>", "", each.text)
+        body = re.sub(r"(?s)<style>.*</style>", "", each.text).replace("3-D Secure", "")
         words = re.findall(r"[A-Za-z]{2,}", unescape(re.sub(r"<[^>]*>", " ", body)))
         assert words == ["English"], words  # the way to the other language
 

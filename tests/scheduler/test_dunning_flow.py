@@ -10,14 +10,16 @@ from uuid import UUID
 import pytest
 
 from subledger.contracts.events import Event
-from subledger.core.dunning import FinalAction, Policy
+from subledger.core.dunning import FinalAction
 from subledger.platform import ids
 from subledger.platform.db import Database, story
 from subledger.platform.eventlog.consumer import Consumer
 from subledger.platform.http.idempotency import Keys
-from subledger.services.scheduler import jobs, store
+from subledger.services.scheduler import jobs
 from subledger.services.scheduler.consumers import GROUP
 from subledger.services.scheduler.invariants import INVARIANTS
+from subledger.services.scheduler.policies import Terms
+from subledger.services.scheduler.usecases.policies import put_default
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -228,12 +230,11 @@ async def test_what_is_not_dunning_or_not_over_is_left_alone(shop: Shop) -> None
 
 
 async def test_a_tenants_own_policy_decides(shop: Shop) -> None:
-    policy = Policy(
-        delays=(timedelta(hours=2),), final=FinalAction.UNCOLLECTIBLE, hard_decline_stops=False
+    terms = Terms(
+        delays_s=(7200,), final_action=FinalAction.UNCOLLECTIBLE, hard_decline_stops=False
     )
     async with shop.database.transaction(_SETUP, tenants=[shop.tenant_id]) as tx:
-        await store.save_policy(tx, shop.tenant_id, policy, at=START)
-        assert await store.policies(tx, [shop.tenant_id]) == {shop.tenant_id: policy}
+        await put_default(tx, shop.tenant_id, terms)
 
     invoice, at = NEW.new(), START + timedelta(hours=2)
     await shop.fails(invoice, START, decline="hard")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -10,16 +10,38 @@ from uuid import UUID
 import httpx
 import pytest
 
+from subledger.contracts.calls import Call
 from subledger.contracts.keys import Principal
 from subledger.hosts.gateway import build_app
 from subledger.services.scheduler import wiring
 
+UNSAID = {
+    "delays_by_class_s": {},
+    "since": "failure_before",
+    "max_retries": None,
+    "max_span_s": None,
+    "final_at": "at_once",
+    "preferred": {"hour": None, "weekdays": [], "month_days": []},
+    "fallback_after": [],
+    "downgrade_to_plan_id": None,
+}
 DEFAULT = {
     "delays_s": [86400, 259200, 432000, 604800],
     "final_action": "cancel",
     "hard_decline_stops": True,
+    **UNSAID,
 }
 OWN = {"delays_s": [3600], "final_action": "uncollectible", "hard_decline_stops": False}
+
+
+class Others:
+    """The boundary: billing and payments, which know nothing here."""
+
+    async def unknown_plans(self, _: Call, plan_ids: Sequence[UUID]) -> Sequence[UUID]:
+        return plan_ids
+
+    async def unknown_products(self, _: Call, product_ids: Sequence[UUID]) -> Sequence[UUID]:
+        return product_ids
 
 
 @dataclass
@@ -43,7 +65,10 @@ async def client(
     ring = Ring(
         {"admin": (tenant_id, "admin"), "read": (tenant_id, "read"), "other": (other, "admin")}
     )
-    service = wiring.build(database=service_database(database_url, "scheduler"))
+    others: Any = Others()
+    service = wiring.build(
+        database=service_database(database_url, "scheduler"), catalogues=others, checkouts=others
+    )
     transport = httpx.ASGITransport(app=build_app([service], key_ring=ring))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as opened:
         yield opened
@@ -58,8 +83,8 @@ async def test_a_tenant_sets_its_own_policy_and_nobody_elses(client: httpx.Async
     assert (await client.get(path, headers=_as("read"))).json() == DEFAULT
 
     answer = await client.put(path, headers=_as("admin"), json=OWN)
-    assert (answer.status_code, answer.json()) == (200, OWN)
-    assert (await client.get(path, headers=_as("read"))).json() == OWN
+    assert (answer.status_code, answer.json()) == (200, OWN | UNSAID)
+    assert (await client.get(path, headers=_as("read"))).json() == OWN | UNSAID
     assert (await client.get(path, headers=_as("other"))).json() == DEFAULT
 
 
@@ -75,6 +100,10 @@ async def test_a_tenant_sets_its_own_policy_and_nobody_elses(client: httpx.Async
         ({"final_action": "sue"}, "/final_action"),
         ({"hard_decline_stops": "yes"}, "/hard_decline_stops"),
         ({"hurry": 1}, "/hurry"),
+        ({"delays_by_class_s": {"soft": [0]}}, "/delays_by_class_s/soft/0"),
+        ({"max_span_s": 0}, "/max_span_s"),
+        ({"preferred": {"hour": 24}}, "/preferred/hour"),
+        ({"final_action": "downgrade"}, "/downgrade_to_plan_id"),
     ],
 )
 async def test_what_is_no_policy_is_refused_and_nothing_changes(

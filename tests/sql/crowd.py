@@ -12,13 +12,15 @@ ROWS = 100_000
 ALONE = {
     "tenants", "clocks", "clock_moves", "connections", "endpoints", "faults",
     "recognition_policies", "discount_settings", "billing_limits", "raised_limits", "holds",
-    "billing_parks",
+    "billing_parks", "currency_defaults", "policies", "dispute_settings", "refund_settings",
+    "settings",
 }  # fmt: skip
 """Tables that stay as they are: a tenant has one or a few rows of them."""
 NAMES = {"attempt_id", "token", "saved_token", "provider_ref", "external_id", "email_normalized"}
 """Texts that name one thing each: a copy has its own."""
 MOMENTS = {
     "due_at": "t.due_at + interval '50 years'",
+    "received_at": "t.received_at - k * interval '1 second'",
     "recorded_at": "t.recorded_at - k * interval '3 hours'",
 }
 """Nobody works on copies, and they were not all written today."""

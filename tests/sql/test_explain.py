@@ -31,6 +31,16 @@ WHOLE = {
     " days but the present one, whose rows alone are thrown away",
     "SELECT currency, sum(amount_minor)::bigint AS captured_minor": "the sandbox provider sums a"
     " tenant's whole journal, for tests and the demo",
+    "SELECT currency, sum(amount_minor)::bigint AS refunded_minor": "the same of its refunds",
+    "SELECT currency, coalesce(sum(amount_minor) FILTER": "the same of its disputes",
+    "SELECT s.currency, sum(CASE WHEN s.kind IN ('capture'": "a reconciliation sums what a"
+    " provider listed, once a day",
+    "SELECT currency, sum(amount_minor)::bigint AS amount_minor FROM (": "and what we know of it",
+    "SELECT d.id, d.payment_id, d.attempt_id FROM payments.disputes d": "a reconciliation goes"
+    " through the disputes of its time, once a day, for those that the list does not have",
+    "SELECT e.currency, sum(CASE WHEN e.kind": "the sandbox provider sums a tenant's whole journal",
+    "SELECT currency, sum(debit_minor) - sum(credit_minor) AS balance_minor": "one ledger account's"
+    " days, and of the tail what is its own",
 }
 """The beginning of a statement → why it reads all rows of a tenant, so that no index helps."""
 UNREACHED = {
@@ -41,8 +51,18 @@ UNREACHED = {
     " primary key (tests/platform/test_eventlog.py)",
     r"UPDATE payments\.refetches AS r SET claimed_at = NULL": "a question to the provider that came"
     " up again meanwhile: by primary key",
+    r"UPDATE payments\.refund_looks AS r SET claimed_at = NULL": "a question about refunds"
+    " that came up again meanwhile: by primary key",
+    r"UPDATE payments\.dispute_looks AS r SET claimed_at = NULL": "a question about disputes"
+    " that came up again meanwhile: by primary key",
+    r"UPDATE payments\.method_tasks AS t SET ready_at": "a question about a method that came up"
+    " again meanwhile: by primary key",
+    r"UPDATE payments\.refunds AS r SET ready_at": "a refund of a payment that billing has not read"
+    " of yet: by primary key",
     r"(INSERT INTO|UPDATE|DELETE FROM) payments\.hints|SELECT h\.": "a notification of an attempt"
     " that is not known yet: by primary key (tests/payments/test_charges.py)",
+    r"DELETE FROM payments\.attempt_answers": "an attempt with more answers than are kept, by"
+    " primary key",
     r"\(SELECT e\.partition, .* UNION ALL": "as many arms as partitions lag; each is the arm of the"
     " statement with one",
     r"SELECT pg_catalog\.pg_advisory_xact_lock": "one process of many migrates",

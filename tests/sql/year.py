@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
@@ -16,6 +17,7 @@ from subledger.platform.db import story
 from subledger.platform.eventlog.consumer import Consumer
 from subledger.services.identity.usecases.delete_tenant import delete_tenant
 from tests.sql import year_parts
+from tests.sql.year_methods import methods_come_and_go
 from tests.sql.year_parts import buyer
 from tests.stories.shop import START, Shop, open_shop
 
@@ -42,12 +44,15 @@ async def live(shop: Shop, word: str, *, month: int) -> None:
     await _calendar(shop, word)
     await year_parts.promotions(shop, word, plan)
     await year_parts.credit_notes(shop, word, plan)
+    await year_parts.refunds(shop, word, plan)
+    await year_parts.disputed(shop, word, plan)
     await _pages(shop, word, plan)
     await _refused(shop, word, plan)
     await shop.card(late[0], "insufficient_funds:3")
     await shop.card(poor[0], "soft_decline")
     await shop.card(lost[0], "timeout")
     await shop.move_to(f"2026-{month:02d}-02T00:00:00")
+    await year_parts.dunning(shop, word, plan, poor)
     await shop.move_to(f"2026-{month:02d}-25T00:00:00")
     gone = await buyer(shop, f"{word}-gone", plan)
     await shop.post(f"/v1/subscriptions/{gone[1]}/cancel", {"when": "now"}, expect=200)
@@ -60,6 +65,9 @@ async def live(shop: Shop, word: str, *, month: int) -> None:
     await _migrate(shop, word)
     await _guard(shop, word)
     await year_parts.tax(shop, word, good[0])
+    await methods_come_and_go(shop, word, plan)
+    await year_parts.reconciliation(shop, word, plan)
+    await year_parts.connections(shop, word)
     await shop.pump.quiet()
 
 
@@ -218,7 +226,7 @@ async def _catalogue(shop: Shop, word: str, plan: str) -> None:
     await shop.get("/v1/plans", code=f"{word}-basic")
     await shop.get("/v1/discounts", code=f"{word}-off")
     await shop.get(f"/v1/discounts/{off['id']}")
-    policy = {"delays_s": [86400, 259200], "final_action": "cancel", "hard_decline_stops": True}
+    policy = {"delays_s": [86400, 864000], "final_action": "cancel", "hard_decline_stops": True}
     assert (await shop.raw("PUT", "/v1/dunning-policy", json=policy)).status_code == 200
     await shop.get("/v1/dunning-policy")
 
@@ -246,20 +254,43 @@ async def _migrate(shop: Shop, word: str) -> None:
 
 
 async def _pages(shop: Shop, word: str, plan: str) -> None:
-    by_page = {"plan_id": plan, "collection": "page", "return_url": "https://shop.example/x"}
+    by_page = {"plan_id": plan, "collection": "page", "return_url": "http://shop.test/x"}
     payer, idler = await shop.customer(f"{word}-payer"), await shop.customer(f"{word}-idler")
     bought = await shop.post("/v1/subscriptions", {"customer_id": payer, **by_page})
     await shop.raw("GET", bought["next_action"]["redirect_url"].removeprefix("http://shop.test"))
+    await _payers_pages(shop, payer)
     assert (await shop.pay_page(bought["next_action"]["redirect_url"])).status_code == 303
     await shop.pump.quiet()
     waiting = await shop.post("/v1/subscriptions", {"customer_id": idler, **by_page})
     payment = (await shop.get("/v1/payments", customer_id=idler))["data"][0]["id"]
     await shop.post(f"/v1/payments/{payment}/cancel", expect=200)
+    await shop.get(f"/v1/payments/{payment}/history")
     invoice = (await shop.get("/v1/invoices", subscription_id=waiting["id"]))["data"][0]["id"]
     await shop.post(
-        "/v1/payments", {"invoice_id": invoice, "mode": "page", "return_url": "https://a.example"}
+        "/v1/payments", {"invoice_id": invoice, "mode": "page", "return_url": "http://shop.test/a"}
     )
     await shop.pump.quiet()
+
+
+async def _payers_pages(shop: Shop, payer: str) -> None:
+    """What the payer of an open page sees, at that page and at a link to its invoice."""
+    sites = {"return_origins": ["https://cinema.example"]}
+    assert (await shop.raw("PUT", "/v1/payment-settings", json=sites)).status_code == 200
+    payment = (await shop.get("/v1/payments", customer_id=payer))["data"][0]
+    link = await shop.post("/v1/payment-links", {"invoice_id": payment["invoice_id"]})
+    for address in (payment["status_url"], link["url"]):
+        assert (await shop.raw("GET", urlsplit(address).path)).status_code == 200
+    await shop.get("/v1/payment-links")
+    await shop.get("/v1/payment-links", invoice_id=payment["invoice_id"])
+    await shop.post(f"/v1/payment-links/{link['id']}/revoke", expect=200)
+    money = {"customer_id": payer, "amount_minor": 7, "currency": "EUR", "method": "check"}
+    check = await shop.post("/v1/offline-payments", money)
+    await shop.pump.quiet()
+    await shop.post(f"/v1/payments/{check['id']}/reverse", {"reason": "it bounced"}, expect=200)
+    await shop.pump.quiet()
+    told = (await shop.get("/v1/events", customer_id=payer, limit=100))["data"]
+    for item in (e["data"]["work_item_id"] for e in told if e["type"] == "work_item.opened"):
+        await shop.post(f"/v1/work-items/{item}/close", {"reason": "known"}, expect=200)
 
 
 async def _refused(shop: Shop, word: str, plan: str) -> None:
@@ -291,7 +322,8 @@ async def _overpay(shop: Shop, customer: str) -> None:
     }  # fmt: skip
     await _emit(shop, "payment.succeeded", ids.parse("cus", customer), data)
     await shop.pump.quiet()
-    item = (await shop.get("/v1/work-items", status="open"))["data"][0]["id"]
+    told = (await shop.get("/v1/events", customer_id=customer, limit=100))["data"]
+    item = next(e["data"]["work_item_id"] for e in told if e["type"] == "work_item.opened")
     await shop.get(f"/v1/work-items/{item}")
     await shop.post(f"/v1/work-items/{item}/close", {"reason": "sent back"}, expect=200)
 

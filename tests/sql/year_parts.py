@@ -1,9 +1,20 @@
-"""What of a shop's life concerns buyers, discounts, credit notes, pauses and taxes."""
+"""What of a shop's life concerns buyers, discounts, credit notes, pauses, dunning and taxes."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
+from tests.stories.dispute_world import decide, dispute, disputes, policy
+from tests.stories.reconciling import charge, connection, reconcile, repair, terms
+from tests.stories.refund_world import (
+    at_the_provider,
+    cancel_there,
+    paid,
+    preview,
+    refund,
+    refund_policy,
+)
 from tests.stories.shop import Shop
 
 
@@ -20,6 +31,38 @@ async def buyer(shop: Shop, name: str, plan: str) -> tuple[str, str]:
     assert again["id"] == bought["id"]
     await shop.pump.quiet()
     return customer, str(bought["id"])
+
+
+async def connections(shop: Shop, word: str) -> None:
+    """Another connection is made, changed, chosen, moved, sealed anew, closed; what was received
+    is listed by every filter, looked at and told again."""
+    made = await shop.post(
+        "/v1/connections",
+        {"provider": "sandbox", "name": word, "credentials": {"api_key": "sbk_of_nobody"}},
+    )
+    path = f"/v1/connections/{made['id']}"
+    body = {"currencies": ["EUR"], "default_for": ["EUR"], "credentials": {"api_key": "sbk_no"}}
+    assert (await shop.raw("PATCH", path, json=body)).status_code == 200
+    await shop.post(f"{path}/replace-webhook-url", expect=200)
+    await shop.post(f"{path}/check", expect=200)
+    for name in ("payments", "webhooks"):
+        reseal: Any = shop.assembly.service(name).attributes["reseal"]
+        await reseal(shop.tenant_id)
+    await shop.post(f"{path}/close", expect=200)
+    page = await shop.get("/v1/connections", limit=1)
+    await shop.get("/v1/connections", limit=1, cursor=page["next_cursor"])
+    newest = (await shop.get("/v1/received-webhooks"))["data"][0]
+    for filters in ({}, {"kind": "charge.succeeded"}, {"trust": "strong"},
+                    {"connection_id": newest["connection_id"]}):  # fmt: skip
+        page = await shop.get("/v1/received-webhooks", limit=2, **filters)
+        if page["next_cursor"]:
+            await shop.get("/v1/received-webhooks", cursor=page["next_cursor"], **filters)
+    await shop.get(f"/v1/received-webhooks/{newest['id']}")
+    await shop.post(f"/v1/received-webhooks/{newest['id']}/replay", expect=200)
+    body = {"connection_id": newest["connection_id"], "from": newest["received_at"],
+            "until": "2099-01-01T00:00:00Z"}  # fmt: skip
+    await shop.post("/v1/received-webhooks/replay", body, expect=200)
+    await shop.pump.quiet()
 
 
 async def promotions(shop: Shop, word: str, plan: str) -> None:
@@ -46,7 +89,7 @@ async def promotions(shop: Shop, word: str, plan: str) -> None:
     await shop.post("/v1/promotion-codes/check", asked, expect=200)
     waiting = await shop.subscribe(
         customer, plan, promotion_codes=[f"{word}-code"], collection="page",
-        return_url="https://shop.example/x",
+        return_url="http://shop.test/x",
     )  # fmt: skip
     payment = (await shop.get("/v1/payments", customer_id=customer))["data"][0]["id"]
     await shop.post(f"/v1/payments/{payment}/cancel", expect=200)
@@ -164,3 +207,124 @@ async def tax(shop: Shop, word: str, customer: str) -> None:
     await shop.get("/v1/tax-rates", code=f"{word}-own")
     for place in ("/v1/tax-settings", f"/v1/tax-rates/{own['id']}", path):
         await shop.get(place)
+
+
+async def _refunded_outside(shop: Shop, word: str, plan: str) -> None:
+    """All of a payment goes back at the provider, and a pending charge is canceled there."""
+    await refund_policy(shop, "cancel")
+    await shop.get("/v1/refund-policy")
+    customer, _ = await buyer(shop, f"{word}-refunded-outside", plan)
+    payment = await paid(shop, customer)
+    whole = (await shop.get(f"/v1/payments/{payment}"))["amount_minor"]
+    await at_the_provider(shop, payment, whole)
+    await shop.pump.quiet()
+    await refund_policy(shop, "keep")
+    body = {"amount_minor": 5, "currency": "EUR"}
+    await shop.post(f"/v1/customers/{customer}/payments", body)
+    await shop.pump.quiet()
+    await shop.post(f"/v1/customers/{customer}/apply-unapplied", expect=200)
+    slow = await shop.customer(f"{word}-slow")
+    await shop.card(slow, "pending_ok")
+    await shop.post("/v1/subscriptions", {"customer_id": slow, "plan_id": plan}, Prefer="wait=0")
+    await shop.pump.woken()
+    await cancel_there(shop, await paid(shop, slow))
+    await shop.pump.quiet()
+
+
+async def refunds(shop: Shop, word: str, plan: str) -> None:
+    """Seen before, in part, from credit, refused by the bank, without an answer, made outside."""
+    customer, _ = await buyer(shop, f"{word}-refunded", plan)
+    payment = await paid(shop, customer)
+    await preview(shop, payment, amount_minor=10)
+    made = await refund(shop, payment, amount_minor=10)
+    await shop.get(f"/v1/refunds/{made['id']}")
+    await shop.fault("refund_declined", 1)
+    await refund(shop, payment, amount_minor=20)
+    await refund(shop, payment, source="credit")
+    await at_the_provider(shop, payment, 30)
+    await shop.pump.quiet()
+    page = await shop.get(f"/v1/payments/{payment}/refunds", limit=1)
+    await shop.get(f"/v1/payments/{payment}/refunds", limit=1, cursor=page["next_cursor"])
+    await shop.fault("webhook_never", 1)
+    await shop.fault("refund_no_reply", 1)
+    await refund(shop, payment, amount_minor=40)
+    await _refunded_outside(shop, word, plan)
+
+
+async def disputed(shop: Shop, word: str, plan: str) -> None:
+    """Won, lost and open, by each policy; looked for in every way."""
+    for n, on_dispute in enumerate(("suspend", "cancel", "keep")):
+        await policy(shop, on_dispute)
+        customer, _ = await buyer(shop, f"{word}-disputed-{n}", plan)
+        payment = await paid(shop, customer)
+        ref = await dispute(shop, payment, amount_minor=100)
+        [seen] = await disputes(shop, payment_id=payment)
+        await dispute(shop, payment, amount_minor=50)
+        await shop.pump.quiet()
+        await decide(shop, ref, "lost" if n == 2 else "won")
+        await shop.pump.quiet()
+        for query in ({}, {"customer_id": customer}, {"payment_id": payment}, {"status": "opened"}):
+            page = await shop.get("/v1/disputes", limit=1, **query)
+            if page["has_more"]:
+                await shop.get("/v1/disputes", limit=1, cursor=page["next_cursor"], **query)
+        await shop.get(f"/v1/disputes/{seen['id']}")
+    await shop.get("/v1/dispute-policy")
+    await shop.journal()
+
+
+async def dunning(shop: Shop, word: str, plan: str, poor: tuple[str, str]) -> None:
+    """Policies come and go; what is past due is looked at, and tried by another card at once."""
+    customer, subscription = poor
+    body = {
+        "name": f"{word} dear", "delays_s": [86400], "final_action": "uncollectible",
+        "hard_decline_stops": True, "segment": {"plan_ids": [plan]},
+    }  # fmt: skip
+    made, again = [
+        await shop.post("/v1/dunning-policies", body, Idempotency_Key=f"{word}-policy")
+        for _ in range(2)
+    ]
+    assert made == again
+    path = f"/v1/dunning-policies/{made['id']}"
+    assert (await shop.raw("PUT", path, json=body)).json()["version"] == 2
+    await shop.get(path)
+    await shop.get("/v1/dunning-policies", limit=1)
+    await shop.get(f"/v1/subscriptions/{subscription}/dunning")
+    order = f"/v1/customers/{customer}/payment-methods/order"
+    known = await shop.get(order)
+    assert (await shop.raw("PUT", order, json=known)).status_code == 200
+    card = {"customer_id": customer, "test_kind": "soft_decline"}
+    method = await shop.post("/v1/payment-methods", card)
+    await shop.pump.quiet()
+    await shop.post(f"/v1/payment-methods/{method['id']}/default", expect=200)
+    assert (await shop.raw("DELETE", path)).status_code == 204
+    await shop.pump.quiet()
+
+
+async def reconciliation(shop: Shop, word: str, plan: str) -> None:
+    """Days compared, a payout, a payment that never arrived, a short one, money of nobody, a
+    dispute that nobody told; each
+    difference is repaired, and all is listed."""
+    await shop.pump.quiet()
+    path = f"/v1/connections/{await connection(shop)}/reconciliation"
+    await terms(shop, fee_basis_points=290, pays_out_daily=True)
+    assert (await shop.raw("PUT", path, json={"daily": True})).status_code == 200
+    for fault in ("charge_phantom", "charge_short"):
+        await shop.fault(fault, 1)
+        await buyer(shop, f"{word}-{fault}", plan)
+    owner, _ = await buyer(shop, f"{word}-owner", plan)
+    await charge(shop, 100, f"dashboard-{word}")
+    await shop.fault("webhook_never", 1)
+    await dispute(shop, await paid(shop, owner), amount_minor=50)
+    now = datetime.fromisoformat((await shop.get("/v1/clock"))["now_at"])
+    await shop.move_to((now + timedelta(days=1, hours=2)).strftime("%Y-%m-%dT%H:%M:%S"))
+    await reconcile(shop)
+    await repair(shop, "payment_missing")
+    await repair(shop, "amount_differs")
+    await repair(shop, "capture_unmatched", customer_id=owner)
+    await reconcile(shop)
+    await terms(shop, pays_out_daily=False)
+    assert (await shop.raw("PUT", path, json={"daily": False})).status_code == 200
+    for listed in ("/v1/reconciliations", "/v1/payouts"):
+        page = await shop.get(listed, limit=1)
+        if page["next_cursor"]:
+            await shop.get(listed, limit=1, cursor=page["next_cursor"])

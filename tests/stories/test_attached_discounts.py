@@ -17,6 +17,7 @@ from tests.stories.test_promotions import (
 # --- live subscriptions --------------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_a_discount_of_a_live_subscription_counts_from_the_next_period(shop):
     """The present period keeps its price, also when a change bills it anew."""
     plan, viewer = await shop.plan(), await buyer(shop)
@@ -42,6 +43,7 @@ async def test_a_discount_of_a_live_subscription_counts_from_the_next_period(sho
     await shop.check()
 
 
+@pytest.mark.long
 async def test_a_discount_that_is_taken_away_stays_for_the_present_period(shop):
     plan, viewer = await shop.plan(amounts={"EUR": 1000}), await buyer(shop)
     half = await discount(shop, "half", percent="50", duration="forever")
@@ -110,6 +112,7 @@ async def test_a_code_for_a_live_subscription(shop):
     await shop.check()
 
 
+@pytest.mark.long
 async def test_a_personal_discount_is_on_all_that_a_customer_pays_for(shop):
     plan, viewer, other = await shop.plan(), await buyer(shop), await buyer(shop, "bob")
     present = await shop.subscribe(viewer, plan)

@@ -290,7 +290,7 @@ async def test_forged_old_and_repeated_notifications(shop, refused, admin, modul
     bought = await shop.post(
         "/v1/subscriptions",
         {"customer_id": viewer, "plan_id": plan, "collection": "page",
-         "return_url": "https://shop.example/x"},
+         "return_url": "http://shop.test/x"},
     )  # fmt: skip
     connection = await admin(module_database_url)
     path = await connection.fetchval(

@@ -18,6 +18,7 @@ from tests.stories.calendar_world import BOUGHT, PAID, RENEWED, act, lines, peri
         ("free", "day", 0),
     ],
 )
+@pytest.mark.long
 async def test_a_stub_up_to_the_first_of_the_month(shop, first_period, by, due):
     plan, viewer = await ready(shop, amount=2800)
     await shop.move_to("2026-02-14T09:00:00")
@@ -56,6 +57,7 @@ async def test_a_stub_up_to_the_first_of_the_month(shop, first_period, by, due):
         ("free", []),
     ],
 )
+@pytest.mark.long
 async def test_a_change_inside_a_stub_is_shared_by_what_the_stub_costs(shop, first_period, made):
     plan, viewer = await ready(shop, amount=2800)
     await shop.move_to("2026-02-14T09:00:00")
@@ -100,6 +102,7 @@ async def test_a_change_inside_a_stub_is_shared_by_what_the_stub_costs(shop, fir
         ("year", 2, {"kind": "anniversary"}, ["2028-01-31T10:00", "2030-01-31T10:00"]),
     ],
 )
+@pytest.mark.long
 async def test_every_unit_and_anchor(shop, unit, count, anchor, ends):
     """From Saturday, 31 January 2026, 11:00 in Berlin."""
     plan, viewer = await ready(shop, unit=unit, count=count)
@@ -170,6 +173,7 @@ async def test_another_anchor_now_gives_back_and_charges_up_to_it(shop):
     await shop.check()
 
 
+@pytest.mark.long
 async def test_what_another_cycle_billed_is_left_alone(shop):
     """Three cycles and two quantities in a month: each day costs its share of its own period."""
     plan, viewer = await ready(shop, amount=2800)
@@ -308,6 +312,7 @@ async def test_another_anchor_in_a_trial_hangs_the_first_period_elsewhere(shop):
     await shop.check()
 
 
+@pytest.mark.long
 async def test_a_customer_who_moves_is_counted_in_the_new_zone_from_the_next_boundary(shop):
     plan, viewer = await ready(shop)
     calendar = await shop.subscribe(viewer, plan, billing_anchor={"kind": "calendar"})

@@ -69,6 +69,7 @@ async def test_every_line_of_a_change_explains_itself(seats, tmp_path):
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+@pytest.mark.long
 async def test_fewer_seats_wait_for_the_next_invoice(seats):
     shop, viewer, subscription = seats
     await shop.move_to(HALF)
@@ -146,6 +147,7 @@ async def test_another_plan_moves_the_access_with_it(shop):
     await shop.check()
 
 
+@pytest.mark.long
 async def test_another_interval_ends_the_period_and_begins_a_new_one(seats):
     shop, viewer, subscription = seats
     yearly = await seats_plan(shop, "yearly", amount="9000", unit="year")
@@ -226,6 +228,7 @@ async def test_change_and_change_back_nets_to_nothing(seats):
     await shop.check()
 
 
+@pytest.mark.long
 async def test_a_fixed_discount_is_shared_by_the_change(shop):
     plan, viewer = await seats_plan(shop), await shop.customer()
     discount = await shop.post(
@@ -372,6 +375,7 @@ async def test_what_is_unused_is_given_back_when_asked_for(seats):
 
 
 @pytest.mark.parametrize("when", ["now", "period_end"])
+@pytest.mark.long
 async def test_a_change_that_waited_is_billed_when_the_subscription_ends(seats, when):
     shop, viewer, subscription = seats
     await shop.move_to(HALF)

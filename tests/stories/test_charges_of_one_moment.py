@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 
 async def deferred(shop):
     [euro] = (await shop.get("/v1/ledger/trial-balance"))["currencies"]
@@ -61,6 +63,7 @@ async def test_a_charge_billed_anew_after_a_pause_at_its_start_is_the_same_charg
     await shop.check()
 
 
+@pytest.mark.long
 async def test_a_note_of_a_charge_without_duration_is_voided(shop):
     """A charge of once is delivered in the moment it is made; taken back and given again, too."""
     viewer = await shop.customer()

@@ -17,6 +17,7 @@ async def cancel_now(shop, subscription):
 @pytest.mark.parametrize(
     ("noted", "given_back"), [(300, 1000), (1000, 1000), (1400, 600), (2000, 0)]
 )
+@pytest.mark.long
 async def test_what_a_note_gave_back_is_not_given_back_by_the_end(seats, noted, given_back):
     """Half of the period is unused, 10.00 of 20.00: as much of it as notes left."""
     shop, viewer, subscription = seats

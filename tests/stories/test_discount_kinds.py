@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.stories.test_promotions import buyer, code, discount, totals
 
 PROGRAM = Path(__file__).parents[2] / "examples/recompute_invoice.py"
@@ -42,6 +44,7 @@ async def lines(shop, viewer, tmp_path):
     return [(x["gross_minor"], x["discount_minor"], x["net_minor"]) for x in whole["lines"]]
 
 
+@pytest.mark.long
 async def test_a_discount_until_a_date_and_one_for_months(shop):
     """999 less 499.5, rounded half up, is 499. A period that begins on the day after is without."""
     plan, dated, monthly = await shop.plan(), await buyer(shop), await buyer(shop, "bob")
@@ -62,6 +65,7 @@ async def test_a_discount_until_a_date_and_one_for_months(shop):
     await shop.check()
 
 
+@pytest.mark.long
 async def test_a_discount_of_some_lines(shop, tmp_path):
     plan = await seats_plan(shop)
     other = await seats_plan(shop, "other")
@@ -83,6 +87,7 @@ async def test_a_discount_of_some_lines(shop, tmp_path):
     await shop.check()
 
 
+@pytest.mark.long
 async def test_an_amount_per_line_and_over_the_invoice(shop, tmp_path):
     """10.00 over 20.00 and 30.00 are 4.00 and 6.00; per line they are 10.00 each."""
     plan = await seats_plan(shop)

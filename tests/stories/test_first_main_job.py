@@ -17,7 +17,7 @@ RENEWED = [
 ]  # fmt: skip
 REFUSED = [
     "subscriptions.renew_required", "invoice.finalized", "payment.failed",
-    "subscription.past_due", "entitlement.granted",
+    "subscription.past_due", "dunning.retry_scheduled", "entitlement.granted",
 ]  # fmt: skip
 PROGRAM = Path(__file__).parents[2] / "examples/recompute_invoice.py"
 
@@ -70,7 +70,7 @@ async def test_a_hosted_page_saves_the_card_and_pays_and_renews_from_it(shop):
     await shop.new_events(viewer)
 
     bought = await shop.subscribe(
-        viewer, plan, collection="page", return_url="https://shop.example/thanks"
+        viewer, plan, collection="page", return_url="http://shop.test/thanks"
     )
     assert bought["status"] == "incomplete"
     url = bought["next_action"]["redirect_url"]
@@ -102,7 +102,7 @@ async def test_a_hosted_page_saves_the_card_and_pays_and_renews_from_it(shop):
 async def test_a_page_that_is_never_paid_expires_and_nothing_is_owed(shop):
     plan, viewer = await shop.plan(), await shop.customer()
     bought = await shop.subscribe(
-        viewer, plan, collection="page", return_url="https://shop.example/thanks"
+        viewer, plan, collection="page", return_url="http://shop.test/thanks"
     )
     await shop.new_events(viewer)
     await shop.move_to("2026-02-03")
@@ -132,7 +132,9 @@ async def test_a_declined_renewal_is_retried_and_recovers_with_access_in_grace(s
         "allowed": True, "reason": "grace", "valid_until": "2026-03-16T10:00:00Z",
     }  # fmt: skip
     await shop.move_to("2026-03-02")  # a day later: no
-    assert await shop.new_events(viewer) == ["payments.retry_required", "payment.failed"]
+    assert await shop.new_events(viewer) == [
+        "payments.retry_required", "payment.failed", "dunning.retry_scheduled",
+    ]  # fmt: skip
     await shop.move_to("2026-03-05")  # three days later: yes
     assert await shop.new_events(viewer) == [
         "payments.retry_required", "payment.succeeded", "invoice.paid", "subscription.renewed",
@@ -153,10 +155,11 @@ async def test_when_dunning_ends_the_subscription_does_and_the_debt_is_written_o
 
     await shop.move_to("2026-03-20")
 
-    retry = ["payments.retry_required", "payment.failed"]
+    retry = ["payments.retry_required", "payment.failed", "dunning.retry_scheduled"]
     assert await shop.new_events(viewer) == [
-        *REFUSED, *retry * 4, "payments.final_step_required", "invoice.uncollectible",
-        "subscription.canceled", "entitlement.revoked",
+        *REFUSED, *(retry * 4)[:-1], "dunning.final_step_scheduled",
+        "payments.final_step_required", "invoice.uncollectible", "subscription.canceled",
+        "entitlement.revoked",
     ]  # fmt: skip
     assert await shop.status(bought["id"]) == "canceled"
     assert not (await shop.access(viewer))["allowed"]
@@ -211,8 +214,9 @@ async def test_a_hard_decline_ends_dunning_at_once(shop):
     await shop.new_events(viewer)
     await shop.move_to("2026-03-01")
     assert await shop.new_events(viewer) == [
-        *REFUSED, "payments.final_step_required", "invoice.uncollectible",
-        "subscription.canceled", "entitlement.revoked",
+        *REFUSED[:-2], "dunning.final_step_scheduled", "entitlement.granted",
+        "payments.final_step_required", "invoice.uncollectible", "subscription.canceled",
+        "entitlement.revoked",
     ]  # fmt: skip
     await shop.check()
 

@@ -75,7 +75,8 @@ async def test_who_pays_within_three_days_has_what_was_bought(shop):
 async def test_a_plan_may_leave_grace_on_the_start_day(shop):
     sub, viewer = await declined(shop, grace_at_start=True)
     assert await shop.new_events(viewer) == [
-        *STARTED, *DECLINED, "subscription.past_due", "entitlement.granted",
+        *STARTED, *DECLINED, "subscription.past_due", "dunning.retry_scheduled",
+        "entitlement.granted",
     ]  # fmt: skip
     assert await shop.status(sub) == "past_due"
     assert (await shop.access(viewer))["allowed"]

@@ -137,7 +137,7 @@ async def test_the_forecast_holds_what_begins_and_names_what_it_leaves_out(shop)
     resting = await shop.subscribe(ada, plan)
     path = f"/v1/subscriptions/{resting['id']}"
     await shop.post(f"{path}/pause", {"at": "2026-02-16T10:00:00Z", "credit": "none"}, expect=200)
-    page = {"collection": "page", "return_url": "https://shop.example/x"}
+    page = {"collection": "page", "return_url": "http://shop.test/x"}
     await shop.post("/v1/subscriptions", {"customer_id": ada, "plan_id": plan, **page})
 
     seen = await forecast(shop, "2026-02-25T00:00:00Z")

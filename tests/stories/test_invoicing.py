@@ -39,6 +39,7 @@ async def viewer(shop):
     return customer
 
 
+@pytest.mark.long
 async def test_a_renewal_waits_as_a_draft_and_is_collected_after_its_grace(shop, viewer):
     assert await settings(shop, draft_s=86_400) == {
         "draft_s": 86_400, "zero_invoices": "issue", "minimums_minor": {},
@@ -101,6 +102,7 @@ async def test_renewals_of_a_customer_share_an_invoice(shop, viewer):
     await shop.check()
 
 
+@pytest.mark.long
 async def test_what_is_too_small_is_carried_forward(shop, viewer):
     await settings(shop, minimums_minor={"EUR": 1000})
     await shop.subscribe(viewer, await shop.plan(amounts={"EUR": 400}))

@@ -58,6 +58,7 @@ async def test_a_plan_all_in_arrears_has_no_invoice_at_its_purchase(shop, viewer
 
 
 @pytest.mark.parametrize("begins", ["trial", "start", "page"])
+@pytest.mark.long
 async def test_nothing_is_due_either_where_it_begins_by_itself(shop, viewer, begins):
     plan, _ = await plan_of(shop, LATE)
     more = {
@@ -130,6 +131,7 @@ LEAST = {"code": "least", "model": "commitment", "commitment_minor": 2000, "timi
         ("full", {"base": 1000, "calls": 50, "least": 950}),
     ],
 )
+@pytest.mark.long
 async def test_what_is_used_in_a_free_stub_is_free(shop, viewer, first_period, stub):
     plan, prices = await plan_of(shop, BASE, CALLS, LEAST)
     await shop.move_to("2026-02-14T09:00:00")

@@ -35,6 +35,7 @@ async def made(shop, viewer):
     return total, sorted(minor for _, minor in found)
 
 
+@pytest.mark.long
 async def test_credited_and_resumed_in_the_same_period(arrears):
     shop, viewer, subscription = arrears
     await pause(shop, subscription, credit="credit")
@@ -50,6 +51,7 @@ async def test_credited_and_resumed_in_the_same_period(arrears):
     await shop.check()
 
 
+@pytest.mark.long
 async def test_credited_and_resumed_in_a_later_period(arrears):
     shop, viewer, subscription = arrears
     await pause(shop, subscription, credit="credit")

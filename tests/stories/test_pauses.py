@@ -31,6 +31,7 @@ async def allowed(shop, viewer):
     return (await shop.access(viewer))["allowed"]
 
 
+@pytest.mark.long
 async def test_what_is_unused_is_credited_and_the_rest_charged_anew(seats):
     shop, viewer, subscription = seats
     await shop.move_to(HALF)
@@ -76,6 +77,7 @@ async def test_what_is_unused_is_credited_and_the_rest_charged_anew(seats):
     await shop.check()
 
 
+@pytest.mark.long
 async def test_after_the_period_the_one_that_runs_by_now_is_charged_by_its_share(seats):
     shop, viewer, subscription = seats
     await shop.move_to(HALF)
@@ -146,6 +148,7 @@ async def test_what_is_forfeited_ends_with_the_period(seats):
 
 
 @pytest.mark.parametrize("credit", ["none", "credit", "extend"])
+@pytest.mark.long
 async def test_a_pause_from_the_period_s_end_with_a_date(seats, credit):
     shop, viewer, subscription = seats
     planned = await pause(
@@ -232,6 +235,7 @@ async def test_a_change_waits_for_the_resumption(seats):
     await shop.check()
 
 
+@pytest.mark.long
 async def test_what_a_paused_subscription_owes_is_collected_and_dunned(seats):
     shop, viewer, subscription = seats
     await shop.card(viewer, "insufficient_funds:3")
@@ -340,6 +344,7 @@ async def test_a_planned_pause_that_cannot_give_back_opens_a_work_item(seats):
 
 @pytest.mark.parametrize("begins", ["pending", "trialing"])
 @pytest.mark.parametrize("when", ["now", "2026-03-20T10:00:00Z"])
+@pytest.mark.long
 async def test_what_has_not_begun_is_not_paused_and_is_told_what_to_do(shop, begins, when):
     plan, viewer = await shop.plan(), await shop.customer()
     await shop.card(viewer)

@@ -295,7 +295,7 @@ async def test_what_people_decided_is_not_overwritten(shop):
         await shop.post(
             "/v1/subscriptions",
             {"customer_id": unpaid, "plan_id": plan, "collection": "page",
-             "return_url": "https://shop.example/x"},
+             "return_url": "http://shop.test/x"},
         )
     )["id"]  # fmt: skip
     await shop.pump.quiet()

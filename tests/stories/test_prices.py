@@ -47,6 +47,7 @@ async def viewer(shop):
     return customer
 
 
+@pytest.mark.long
 async def test_a_set_up_fee_once_and_what_is_in_arrears_at_the_end(shop, viewer):
     plan, _ = await plan_of(shop, BASE, LATE, SET_UP)
     bought = await shop.subscribe(viewer, plan)
@@ -114,6 +115,7 @@ async def test_a_commitment_is_trued_up(shop, viewer):
     await shop.check()
 
 
+@pytest.mark.long
 async def test_a_ramp_and_a_yearly_price_beside_monthly_ones(shop, viewer):
     plan, _ = await plan_of(
         shop,

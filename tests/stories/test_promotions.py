@@ -21,7 +21,7 @@ RENEWED = [
     "subscriptions.renew_required", "invoice.finalized", "payment.succeeded", "invoice.paid",
     "subscription.renewed", "entitlement.granted",
 ]  # fmt: skip
-PAGE = {"collection": "page", "return_url": "https://shop.example/x"}
+PAGE = {"collection": "page", "return_url": "http://shop.test/x"}
 
 
 async def discount(shop, code="off", **terms):
@@ -70,6 +70,7 @@ async def delete(shop, path, expect=204):
 # --- purchases -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_a_code_gives_its_discount_for_as_long_as_it_runs(shop):
     plan, viewer = await shop.plan(), await buyer(shop)
     third = await discount(shop, percent="33.3", duration="periods", periods=2)
@@ -134,6 +135,7 @@ async def test_named_discounts_codes_and_personal_ones_stack_in_their_order(shop
     ],
     ids=["all", "the amount", "more"],
 )
+@pytest.mark.long
 async def test_a_whole_discount_makes_the_first_invoice_free(shop, terms):
     """What is left of a larger amount is lost: it was for once."""
     plan, viewer = await shop.plan(), await buyer(shop)
@@ -173,6 +175,7 @@ async def test_a_declined_purchase_holds_its_code_and_can_be_paid_later(shop):
 
 
 @pytest.mark.parametrize("how", ["expires", "is canceled"])
+@pytest.mark.long
 async def test_a_purchase_that_comes_to_nothing_gives_its_code_back(shop, how):
     plan, viewer = await shop.plan(), await shop.customer()
     made = await code(shop, await discount(shop), most_redemptions=1, most_per_customer=1)
@@ -278,6 +281,7 @@ async def test_one_customer_who_uses_a_code_twice_at_once(shop):
     await shop.check()
 
 
+@pytest.mark.long
 async def test_codes_in_either_order_at_once_do_not_block_each_other(shop):
     plan = await shop.plan()
     for name in ("one", "two"):
@@ -420,6 +424,7 @@ async def test_codes_that_are_none_unknown_foreign_or_out_of_use(shop, process):
 # --- many codes ----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_ten_thousand_codes_at_once(shop):
     off = await discount(shop)
     body = {"n": 10_000, "prefix": "Summer", "discount_id": off, "most_redemptions": 1}

@@ -39,6 +39,7 @@ async def explained(shop, viewer, tmp_path):
 
 
 @pytest.mark.parametrize(("rounds", "made"), [("used", [-499, 999]), ("credit", [-500, 999])])
+@pytest.mark.long
 async def test_of_an_odd_cent_the_used_part_or_the_credit_is_rounded(shop, tmp_path, rounds, made):
     """Half of 9.99 is 4.995: 5.00 were used and 4.99 come back, or the other way about."""
     viewer, subscription = await bought(shop, amount=999, proration_rounds=rounds)
@@ -79,6 +80,7 @@ async def test_a_line_says_that_what_is_given_back_was_rounded(shop, tmp_path):
         ({"proration": "none"}, 2800),
     ],
 )
+@pytest.mark.long
 async def test_what_a_first_stub_is_measured_against(shop, tmp_path, terms, due):
     plan, viewer = await ready(shop, amount=2800)
     await shop.move_to("2026-02-14T09:00:00")

@@ -111,9 +111,7 @@ async def test_a_new_cycle_by_a_page(seats):
     shop, _, subscription = seats
     await cancel(shop, subscription, when="period_end")
     await shop.move_to("2026-03-05")
-    asked = await reactivate(
-        shop, subscription, collection="page", return_url="https://shop.example/x"
-    )
+    asked = await reactivate(shop, subscription, collection="page", return_url="http://shop.test/x")
     assert (asked["status"], asked["payment_status"]) == ("incomplete", "requires_action")
     await shop.pay_page(asked["next_action"]["redirect_url"])
     await shop.pump.quiet()

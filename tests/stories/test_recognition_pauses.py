@@ -93,6 +93,7 @@ async def test_a_note_in_the_pause_takes_back_the_share_that_was_served(march):
 
 
 @pytest.mark.parametrize("credit_unused", [True, False])
+@pytest.mark.long
 async def test_a_subscription_that_ends_in_its_pause(march, credit_unused):
     shop, _, subscription = march
     await shop.move_to("2026-03-11T10:00:00")
@@ -144,6 +145,7 @@ async def test_what_is_charged_once_does_not_wait_for_the_service(shop):
     await shop.check()
 
 
+@pytest.mark.long
 async def test_what_is_billed_again_in_the_pause_stands_still_too(march):
     shop, viewer, subscription = march
     await shop.card(viewer, "soft_decline")

@@ -38,6 +38,7 @@ async def pieces(shop):
         ({"exclusive": "first", "order": "as_attached"}, ("one", "alone", "tenth"), 810),
     ],
 )
+@pytest.mark.long
 async def test_order_and_exclusion(shop, settings, attached, total):
     plan, viewer = await shop.plan(amounts={"EUR": 1000}), await buyer(shop)
     made = await pieces(shop)

@@ -54,6 +54,7 @@ async def test_the_category_chooses_the_rate_and_the_price_says_if_it_is_inside(
         ("per_line", "half_even", [10, 10, 10]), ("per_document", "half_even", [10, 9, 9]),
     ],
 )  # fmt: skip
+@pytest.mark.long
 async def test_what_is_rounded_once_is_the_tenants_choice(shop, rounding, ties, taxes):
     await settings(shop, rounding=rounding, ties=ties)
     await rule(shop, "de-19", "19")
@@ -267,6 +268,7 @@ async def test_without_settings_there_is_no_tax(shop):
         ("MC", "FR61954506077", "FR61954506077"), ("NL", "NL004495445B01", "NL004495445B01"),
     ],
 )  # fmt: skip
+@pytest.mark.long
 async def test_a_vat_id_is_kept_in_its_normal_form(shop, country, given, kept):
     ada = await buyer(shop, country=country, tax_id=given)
     found = await shop.get(f"/v1/customers/{ada}")

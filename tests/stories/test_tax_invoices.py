@@ -192,6 +192,7 @@ async def test_a_renewal_bears_the_rate_of_its_own_day(german):
     await shop.check()
 
 
+@pytest.mark.long
 async def test_what_is_given_back_bears_the_rate_that_it_was_sold_at(german, tmp_path):
     shop, viewer, old = german
     bought = await shop.subscribe(viewer, await plan_of(shop, SEAT), quantity="2")

@@ -22,6 +22,7 @@ from tests.stories.calendar_world import (
 # Trials -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_a_trial_grants_access_and_is_paid_from_its_end_on(shop):
     plan, viewer = await ready(shop, trial_days=14)
 
@@ -79,7 +80,8 @@ async def test_a_payment_that_fails_after_a_trial_is_past_due_and_dunned(shop):
     told = await shop.new_events(viewer)
     assert told[2:] == [
         "subscriptions.renew_required", "subscription.trial_ended", "invoice.finalized",
-        "payment.failed", "subscription.past_due", "entitlement.granted",
+        "payment.failed", "subscription.past_due", "dunning.retry_scheduled",
+        "entitlement.granted",
     ]  # fmt: skip
     assert await shop.status(bought["id"]) == "past_due"
     await shop.move_to("2026-02-16")
@@ -104,6 +106,7 @@ async def test_a_trial_without_a_payment_method_goes_past_due_or_ends(shop):
 
 
 @pytest.mark.parametrize("keeps", [True, False])
+@pytest.mark.long
 async def test_a_card_saved_in_the_trial_pays_after_it_unless_it_is_detached(shop, keeps):
     plan, viewer = await ready(shop, trial_days=5, card=False)
     bought = await shop.subscribe(viewer, plan, trial_end_behavior="cancel")
@@ -144,6 +147,7 @@ async def test_a_trial_may_take_a_card_to_begin(shop):
 
 
 @pytest.mark.parametrize("when", ["now", "period_end"])
+@pytest.mark.long
 async def test_a_trial_that_is_canceled_bills_nothing(shop, when):
     plan, viewer = await ready(shop, trial_days=14)
     bought = await shop.subscribe(viewer, plan)
@@ -249,6 +253,7 @@ async def test_a_start_in_the_future_is_billed_then(shop):
     await shop.check()
 
 
+@pytest.mark.long
 async def test_a_start_in_the_future_may_begin_with_a_trial_and_be_changed_before(shop):
     plan, viewer = await ready(shop, trial_days=7)
     bought = await shop.subscribe(viewer, plan, start_at="2026-03-01T10:00:00Z")
@@ -333,6 +338,7 @@ async def test_what_cannot_be_bought_is_told(shop):
     await shop.check()
 
 
+@pytest.mark.long
 async def test_an_anchor_that_cannot_be_is_told(shop):
     plan, viewer = await ready(shop)
     weekly = await sold(shop, "weekly", unit="week")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
+import time
 from dataclasses import dataclass, field
 
 from subledger.contracts.events import Event
 from subledger.hosts.assembly import Assembly
 from subledger.platform import ids
 from subledger.platform.db import story
+from subledger.providers.sandbox.adapter import SIGNATURE, sign
+from tests.stories.dispute_world import dispute, disputes
 from tests.stories.shop import START, Shop, open_shop
 
 _EMIT = story("tests.walk_overpaid")
 _ID = re.compile(r"[a-z]{2,5}_[0-7][0-9a-hjkmnp-tv-z]{25}")
 NEVER_DELETED = {
     "prod", "plan", "disc", "sub", "inv", "pay", "mov", "wrk", "park", "txr", "tru", "mig", "promo",
-    "batch", "cn", "adj", "price",
+    "batch", "cn", "adj", "price", "ref", "conn", "whr", "rec", "dsp", "plink",
 }  # fmt: skip
 """Kinds that the API cannot delete. A revoked key stays readable, as the document says."""
 
@@ -41,11 +45,13 @@ async def furnish(assembly: Assembly, word: str) -> House:
     house = House(shop, word)
     await _sell(house)
     await _overpay(house)
+    await _link(house)
     await _migrate(house)
     await shop.pump.quiet()
     await _begin_later(house)
     await _park(house)
     await _tax(house)
+    await _dun(house)
     await shop.pump.quiet()
     await _delete(house)
     house.texts = {
@@ -94,8 +100,31 @@ async def _sell(house: House) -> None:
          "reason": f"{word} reason"},
     )  # fmt: skip
     known |= {"cn": note["id"], "adj": adjusted["id"]}
+    back = await shop.post(f"/v1/payments/{known['pay']}/refunds", {"amount_minor": 10})
+    known["ref"] = back["id"]
+    await dispute(shop, known["pay"], amount_minor=20)
+    [known["dsp"]] = [each["id"] for each in await disputes(shop)]
+    await _be_told(house)
     key = await shop.post("/v1/api-keys", {"name": f"{word} key", "role": "read"})
     known["key"] = key["id"]
+
+
+async def _be_told(house: House) -> None:
+    """The provider has told something: a connection, and what was received at it."""
+    shop, known = house.shop, house.ids
+    [own] = (await shop.get("/v1/connections"))["data"]
+    _, secret = shop.assembly.sandbox.credentials(shop.tenant_id)
+    body = json.dumps({"id": f"{house.word} event", "type": house.word, "data": {}}).encode()
+    answer = await shop.raw(
+        "POST", own["webhook_url"].removeprefix("http://shop.test"), content=body,
+        headers={SIGNATURE: sign(body, secret, int(time.time()))},
+    )  # fmt: skip
+    assert answer.status_code == 200, answer.text
+    known["conn"] = own["id"]
+    compared = await shop.post(f"/v1/connections/{own['id']}/reconcile", expect=202)
+    known["rec"] = compared["id"]
+    await shop.pump.quiet()
+    known["whr"] = (await shop.get("/v1/received-webhooks"))["data"][0]["id"]
 
 
 async def _promote(house: House, customer: str) -> None:
@@ -139,8 +168,18 @@ async def _overpay(house: House) -> None:
     async with database.transaction(_EMIT, tenants=[house.shop.tenant_id]) as tx:
         tx.emit([event])
     await house.shop.pump.quiet()
-    [item] = (await house.shop.get("/v1/work-items"))["data"]
+    found = (await house.shop.get("/v1/work-items"))["data"]
+    [item] = [each for each in found if each["kind"] == "payment_unapplied"]
     known["wrk"] = item["id"]
+
+
+async def _link(house: House) -> None:
+    """An invoice that was declined, and where it can be paid."""
+    debtor = await _customer(house, f"{house.word}-debtor")
+    await house.shop.card(debtor, "soft_decline")
+    refused = await house.shop.refused(debtor, house.ids["plan"])
+    link = await house.shop.post("/v1/payment-links", {"invoice_id": refused["invoice_id"]})
+    house.ids["plink"] = link["id"]
 
 
 async def _tax(house: House) -> None:
@@ -194,6 +233,20 @@ async def _park(house: House) -> None:
     house.ids["park"] = park["id"]
 
 
+async def _dun(house: House) -> None:
+    """A policy for the house's plan, and one that was deleted."""
+    body = {
+        "delays_s": [86400], "final_action": "uncollectible", "hard_decline_stops": True,
+        "segment": {"plan_ids": [house.ids["plan"]]},
+    }  # fmt: skip
+    for name in ("kept", "gone"):
+        named = body | {"name": f"{house.word} {name}"}
+        made = await house.shop.post("/v1/dunning-policies", named)
+        (house.ids if name == "kept" else house.deleted)["dun"] = made["id"]
+    path = f"/v1/dunning-policies/{house.deleted['dun']}"
+    assert (await house.shop.raw("DELETE", path)).status_code == 204
+
+
 async def _delete(house: House) -> None:
     shop = house.shop
     gone = await _customer(house, f"{house.word}-gone")
@@ -202,7 +255,7 @@ async def _delete(house: House) -> None:
         answer = await shop.raw("DELETE", path)
         assert answer.status_code == 204, answer.text
     await shop.pump.quiet()
-    house.deleted = {"cus": gone, "pm": method}
+    house.deleted |= {"cus": gone, "pm": method}
 
 
 async def _remember(house: House) -> None:
@@ -213,7 +266,8 @@ async def _remember(house: House) -> None:
         "/v1/plans", "/v1/discounts", "/v1/subscriptions", "/v1/invoices", "/v1/work-items",
         "/v1/payment-methods", "/v1/payments", "/v1/plan-migrations", "/v1/events?limit=100",
         "/v1/tax-rates", "/v1/tax-rules", "/v1/promotion-codes", "/v1/credit-notes",
-        "/v1/adjustments", "/v1/billing-parks",
+        "/v1/adjustments", "/v1/billing-parks", "/v1/dunning-policies", "/v1/connections",
+        "/v1/received-webhooks", "/v1/payment-links",
     ):  # fmt: skip
         found |= set(_ID.findall((await shop.raw("GET", path)).text))
     found |= {*house.ids.values(), *house.deleted.values(), ids.text("ten", shop.tenant_id)}

@@ -10,6 +10,11 @@ _PRICE = {
     "code": "walk", "currency": "EUR", "model": "flat", "amount_minor": 100,
     "interval": {"unit": "month", "count": 1},
 }  # fmt: skip
+_DUNNING = {
+    "delays_s": [86400], "final_action": "downgrade", "hard_decline_stops": True,
+    "downgrade_to_plan_id": "{plan}",
+}  # fmt: skip
+_NAMED = _DUNNING | {"segment": {"plan_ids": ["{plan}"], "product_ids": ["{prod}"]}}
 BODIES: dict[tuple[str, str], Any] = {
     ("post", "/v1/sandboxes"): {"name": "Walk", "clock_at": "2026-03-01T00:00:00Z"},
     ("post", "/v1/api-keys"): {"name": "Walk", "role": "read"},
@@ -78,7 +83,32 @@ BODIES: dict[tuple[str, str], Any] = {
     },
     ("post", "/v1/work-items/{work_item_id}/close"): {"reason": "walk"},
     ("post", "/v1/payment-methods"): {"customer_id": "{cus}", "test_kind": "visa_ok"},
+    ("post", "/v1/customers/{customer_id}/payment-method-setups"): {"make_default": False},
+    ("post", "/v1/payments/{payment_id}/refund-preview"): {"amount_minor": 1},
+    ("post", "/v1/payments/{payment_id}/refunds"): {"amount_minor": 1},
     ("post", "/v1/payments"): {"invoice_id": "{inv}", "payment_method_id": "{pm}"},
+    ("post", "/v1/customers/{customer_id}/payments"): {
+        "amount_minor": 5, "currency": "EUR", "payment_method_id": "{pm}",
+    },
+    ("post", "/v1/offline-payments"): {
+        "invoice_id": "{inv}", "customer_id": "{cus}", "amount_minor": 1, "currency": "EUR",
+        "method": "cash",
+    },
+    ("post", "/v1/payments/{payment_id}/reverse"): {"reason": "walk"},
+    ("post", "/v1/payments/{payment_id}/capture"): {"amount_minor": 1},
+    ("post", "/v1/payment-links"): {"invoice_id": "{inv}"},
+    ("post", "/v1/connections"): {
+        "provider": "sandbox", "name": "Walk", "credentials": {"api_key": "sbk_walk"},
+    },
+    ("patch", "/v1/connections/{connection_id}"): {"name": "Walked over"},
+    ("post", "/v1/connections/{connection_id}/reconcile"): {"since": "2026-01-01T00:00:00Z"},
+    ("put", "/v1/connections/{connection_id}/reconciliation"): {"daily": False},
+    ("post", "/v1/work-items/{work_item_id}/repair"): {
+        "action": "assign", "customer_id": "{cus}",
+    },
+    ("post", "/v1/received-webhooks/replay"): {
+        "connection_id": "{conn}", "from": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z",
+    },
     ("put", "/v1/invoice-settings"): {"draft_s": 0},
     ("put", "/v1/subscriptions/{subscription_id}/quantities"): {
         "price_id": "{price}", "quantity": "1",
@@ -88,13 +118,17 @@ BODIES: dict[tuple[str, str], Any] = {
         "model": "flat", "amount_minor": 999,
     },
     ("put", "/v1/customers/{customer_id}/invoice-terms"): {"net_days": 0},
-    ("put", "/v1/dunning-policy"): {
-        "delays_s": [86400], "final_action": "cancel", "hard_decline_stops": True,
+    ("put", "/v1/dunning-policy"): _DUNNING,
+    ("post", "/v1/dunning-policies"): _NAMED | {"name": "walk"},
+    ("put", "/v1/dunning-policies/{policy_id}"): _NAMED | {"name": "walked"},
+    ("put", "/v1/customers/{customer_id}/payment-methods/order"): {
+        "payment_method_ids": ["{pm}"],
     },
     ("put", "/v1/billing-limits"): {
         "limits": [{"currency": "EUR", "total_minor": 1}], "reason": "walk",
     },
     ("post", "/v1/billing-parks/{park_id}/release"): {"reason": "walk"},
+    ("put", "/v1/payment-settings"): {"return_origins": ["https://walk.example"]},
     ("put", "/v1/kill-switches/{job}"): {"on": False, "reason": "walk"},
     ("post", "/v1/subscriptions/{subscription_id}/release"): {"reason": "walk"},
     ("put", "/v1/tax-settings"): {"country": "US", "region": "NY"},
@@ -106,6 +140,8 @@ BODIES: dict[tuple[str, str], Any] = {
     ("post", "/v1/tax-preview"): {
         "customer_id": "{cus}", "lines": [{"amount_minor": 100, "product_id": "{prod}"}],
     },
+    ("put", "/v1/dispute-policy"): {"on_dispute": "keep"},
+    ("put", "/v1/refund-policy"): {"on_outside_refund": "keep"},
     ("put", "/v1/revenue-policy"): {"mode": "day", "timezone": "UTC"},
 }  # fmt: skip
 """A body for each operation that takes one; ``{prefix}`` stands for our own object."""
@@ -130,7 +166,9 @@ BARE = {
         "/v1/invoices/{invoice_id}", "/v1/invoices/{invoice_id}/explain",
         "/v1/ledger/trial-balance", "/v1/work-items", "/v1/work-items/{work_item_id}",
         "/v1/events", "/v1/payment-methods", "/v1/payment-methods/{method_id}", "/v1/payments",
-        "/v1/payments/{payment_id}", "/v1/dunning-policy", ACCESS, "/v1/billing-forecast",
+        "/v1/payment-methods/{method_id}/mandate",
+        "/v1/payments/{payment_id}", "/v1/payments/{payment_id}/refunds", "/v1/refunds/{refund_id}",
+        "/v1/dunning-policy", ACCESS, "/v1/billing-forecast",
         "/v1/billing-limits", "/v1/billing-parks", "/v1/billing-parks/{park_id}",
         "/v1/kill-switches", "/v1/billing-guard-changes", "/v1/invoice-settings",
         "/v1/subscriptions/{subscription_id}/quantities", "/v1/customers/{customer_id}/prices",
@@ -141,9 +179,22 @@ BARE = {
         "/v1/plan-migrations", "/v1/plan-migrations/{migration_id}",
         "/v1/plan-migrations/{migration_id}/results", "/v1/credit-notes",
         "/v1/credit-notes/{credit_note_id}", "/v1/credit-notes/{credit_note_id}/explain",
-        "/v1/adjustments", "/v1/adjustments/{adjustment_id}",
+        "/v1/adjustments", "/v1/adjustments/{adjustment_id}", "/v1/dunning-policies",
+        "/v1/dunning-policies/{policy_id}", "/v1/subscriptions/{subscription_id}/dunning",
+        "/v1/customers/{customer_id}/payment-methods/order",
+        "/v1/disputes", "/v1/disputes/{dispute_id}", "/v1/dispute-policy", "/v1/refund-policy",
+        "/v1/connections", "/v1/connections/{connection_id}", "/v1/received-webhooks",
+        "/v1/reconciliations", "/v1/reconciliations/{reconciliation_id}", "/v1/payouts",
+        "/v1/received-webhooks/{received_id}", "/v1/payment-settings",
+        "/v1/payments/{payment_id}/history", "/v1/payment-links",
+        "/v1/payment-links/{payment_link_id}",
     },
     "post": {
+        "/v1/connections/{connection_id}/check", "/v1/connections/{connection_id}/close",
+        "/v1/connections/{connection_id}/replace-webhook-url",
+        "/v1/payment-links/{payment_link_id}/revoke",
+        "/v1/customers/{customer_id}/apply-unapplied",
+        "/v1/received-webhooks/{received_id}/replay",
         "/v1/subscriptions/{subscription_id}/undo-cancel",
         "/v1/subscriptions/{subscription_id}/undo-change",
         "/v1/subscriptions/{subscription_id}/undo-pause",
@@ -158,7 +209,7 @@ BARE = {
         "/v1/api-keys/{api_key_id}", "/v1/customers/{customer_id}",
         "/v1/payment-methods/{method_id}",
         "/v1/subscriptions/{subscription_id}/discounts/{discount_id}",
-        "/v1/customers/{customer_id}/discounts/{discount_id}",
+        "/v1/customers/{customer_id}/discounts/{discount_id}", "/v1/dunning-policies/{policy_id}",
     },
 }  # fmt: skip
 """Operations without a body."""

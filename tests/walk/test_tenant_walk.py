@@ -25,7 +25,7 @@ from tests.walk.recipes import ACCESS, KNOWN
 
 NOT_IN_THE_DOCUMENT = {
     "/openapi.json", "/docs", "/docs/problems", "/healthz", "/readyz", "/metrics",
-    "/webhooks/{provider}/{token}", "/sandbox",
+    "/sandbox",
 }  # fmt: skip
 """Served without a key: pages about no tenant, and addresses with a secret of their own."""
 _DELETE = story("tests.walk_delete_tenant")
@@ -62,6 +62,9 @@ def test_every_route_is_walked(process: Assembly, walked: list[Operation]) -> No
         app = app._app
     served = {_path(each) for each in _flat(app.routes)}
     assert served - {each.path for each in walked} == NOT_IN_THE_DOCUMENT
+    assert {prefix for each in process.services for prefix in each.ahead} == {
+        "/webhooks/", "/pay/",
+    }  # fmt: skip
 
 
 def _flat(routes: Any) -> Iterator[Any]:
@@ -104,11 +107,12 @@ async def test_our_own_objects_are_found(
             assert leaks(theirs, answer.text) == []
             assert leaks(ours, answer.text) or operation.path in {
                 "/v1/sandboxes", "/v1/clock", "/v1/dunning-policy", "/v1/ledger/trial-balance",
-                "/v1/access/{customer}/{resource}", "/v1/invoice-settings",
+                "/v1/access/{customer}/{resource}", "/v1/invoice-settings", "/v1/dispute-policy",
+                "/v1/refund-policy",
                 "/v1/customers/{customer_id}/invoice-terms",
                 "/v1/revenue-policy", "/v1/revenue",
                 "/v1/discount-settings", "/v1/billing-forecast", "/v1/billing-limits",
-                "/v1/kill-switches",
+                "/v1/kill-switches", "/v1/payment-settings", "/v1/payouts",
                 "/v1/subscriptions/{subscription_id}/quantities",
                 "/v1/customers/{customer_id}/prices",
             }, operation.name  # fmt: skip
@@ -214,8 +218,10 @@ async def test_a_key_that_may_read_writes_nothing(
     reader = await ours.shop.post("/v1/api-keys", {"name": "reader", "role": "read"})
     for operation in walked:
         answer = await _send(plain(operation, ours), ours, authorization=f"Bearer {reader['key']}")
-        asks = "preview" in operation.path or operation.path.endswith("/check")
+        asks = "preview" in operation.path or operation.path == "/v1/promotion-codes/check"
         reads = operation.method == "get" or asks
         # A preview of what is not possible now says so.
+        if operation.path.endswith("/mandate"):  # personal data: for admins
+            reads = False
         expected = {200, 409} if asks else {200} if reads else {403}
         assert answer.status_code in expected, f"{operation.name}: {answer.text}"

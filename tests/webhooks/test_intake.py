@@ -20,8 +20,11 @@ from subledger.contracts.endpoints import EndpointRequest
 from subledger.hosts.gateway import build_app
 from subledger.platform import ids
 from subledger.platform.service import Service
+from subledger.providers.port import Hint
 from subledger.providers.sandbox.adapter import SIGNATURE, SandboxAdapter, sign
-from subledger.services.webhooks import wiring
+from subledger.services.webhooks import intake, wiring
+from subledger.services.webhooks.intake import Intake
+from subledger.services.webhooks.usecases.receive import Arrival
 
 SECRET = "whsec_of_the_connection"
 
@@ -156,7 +159,11 @@ async def test_what_is_not_verified_leaves_no_trace(
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b"{}", b'{"id": 1}', b"\xff\xfe", b'{"id": "x", "data": {}', b"nonsense"],
+    [
+        *(b"", b"[]", b"{}", b'{"id": 1}', b"\xff\xfe", b'{"id": "x", "data": {}', b"nonsense"),
+        *(b'{"id": "", "data": {}}', b'{"id": "\\u0000", "data": {}}', b"[" * 100_000),
+        *(b'{"id": "\\ud800", "data": {}}', b'{"id": "\xff", "data": {}}', body_of("x")[:-9]),
+    ],
 )
 async def test_signed_nonsense_is_refused_clearly(door: Door, body: bytes) -> None:
     answer = await door.post(body)
@@ -176,6 +183,13 @@ async def test_an_oversized_body_is_refused(door: Door) -> None:
     assert (answer.status_code, answer.json()["code"]) == (413, "webhook_too_large")
 
 
+async def test_notifications_are_posted(door: Door) -> None:
+    for method in ("GET", "PUT", "DELETE"):
+        answer = await door.http.request(method, door.path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+        assert answer.json()["code"] == "method_not_allowed"
+
+
 async def test_an_unsigned_notification_is_refused(door: Door) -> None:
     answer = await door.http.post(door.path, content=body_of("cb_4"))
     assert (answer.status_code, answer.json()["code"]) == (401, "webhook_rejected")
@@ -193,6 +207,21 @@ async def test_registering_again_keeps_the_path_and_takes_the_new_secret(door: D
     assert (await door.post(body_of("cb_7"), secret=SECRET)).status_code == 401
 
 
+async def test_a_caller_that_was_overtaken_changes_nothing(door: Door) -> None:
+    endpoints: Any = door.service.attributes["endpoints"]
+
+    async def told(secret: str, *, number: int, revision: int) -> str:
+        given = EndpointRequest(door.connection, "sandbox", secret, number, revision)
+        return str((await endpoints.register(Call(door.tenant), given)).path)
+
+    moved = await told("newest", number=2, revision=3)
+    assert moved != door.path
+    assert await told("older", number=1, revision=2) == moved
+    assert (await door.post(body_of("cb_1"), secret="newest", path=moved)).status_code == 200
+    assert (await door.post(body_of("cb_2"), secret="older", path=moved)).status_code == 401
+    assert (await door.post(body_of("cb_3"), secret="newest")).status_code == 404
+
+
 async def test_bodies_are_forgotten_after_thirty_days(door: Door) -> None:
     await door.post(body_of("cb_8"))
     await door.post(body_of("cb_9"))
@@ -204,3 +233,72 @@ async def test_bodies_are_forgotten_after_thirty_days(door: Door) -> None:
     purge = door.service.steps[0]
     assert await purge.run(100) == 1
     assert len(await door.kept()) == 1
+
+
+# --- commits that are shared ---------------------------------------------------------------------
+
+
+async def test_two_hundred_at_once_are_all_kept_in_a_few_commits(door: Door) -> None:
+    before = await _commits(door)
+    answers = await asyncio.gather(*(door.post(body_of(f"cb_{n}")) for n in range(200)))
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(await door.told()) == len(await door.kept()) == 200
+    assert await _commits(door) - before <= 20
+
+
+async def _commits(door: Door) -> int:
+    """How many transactions have written what was received."""
+    count: int = await door.admin.fetchval(
+        "SELECT count(DISTINCT xmin::text) FROM webhooks.received WHERE tenant_id = $1", door.tenant
+    )
+    return count
+
+
+def arrival(door: Door, endpoint: UUID, event: str) -> Arrival:
+    return Arrival(
+        tenant_id=door.tenant,
+        endpoint_id=endpoint,
+        connection_id=door.connection,
+        trust="strong",
+        body_encrypted=b"x",
+        hints=[Hint(dedupe_key=event, kind="x", attempt_id=None, provider_ref=None)],
+    )
+
+
+async def test_one_that_the_database_refuses_fails_alone(door: Door) -> None:
+    endpoint = await door.admin.fetchval(
+        "SELECT id FROM webhooks.endpoints WHERE tenant_id = $1", door.tenant
+    )
+    taking = Intake(door.service.database)
+    given = [arrival(door, endpoint, f"cb_{n}") for n in range(8)]
+    given[5] = arrival(door, UUID(int=5), "cb_5")  # of no endpoint
+    answers = await asyncio.gather(*map(taking.take, given), return_exceptions=True)
+
+    assert [type(each).__name__ for each in answers] == [
+        "IntegrityError" if n == 5 else "NoneType" for n in range(8)
+    ]
+    assert len(await door.told()) == 7
+
+
+async def test_a_caller_that_hangs_up_takes_nobody_with_it(door: Door) -> None:
+    endpoint = await door.admin.fetchval(
+        "SELECT id FROM webhooks.endpoints WHERE tenant_id = $1", door.tenant
+    )
+    taking = Intake(door.service.database)
+    tasks = [asyncio.create_task(taking.take(arrival(door, endpoint, f"cb_{n}"))) for n in range(6)]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(each).__name__ for each in answers] == ["CancelledError", *["NoneType"] * 5]
+    assert len(await door.told()) == 6
+
+
+async def test_more_than_can_be_taken_on_is_sent_away(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "MOST_WAITING", 3)
+    answers = await asyncio.gather(*(door.post(body_of(f"cb_{n}")) for n in range(30)))
+    statuses = {answer.status_code for answer in answers}
+    assert statuses == {200, 503}
+    assert len(await door.told()) == sum(each.status_code == 200 for each in answers)

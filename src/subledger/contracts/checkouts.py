@@ -45,3 +45,11 @@ class Checkouts(Protocol):
         """The saved method that an automatic payment would charge: the one named while it can be
         charged, else the customer's default; None if there is neither."""
         ...
+
+    async def methods_to_try(self, call: Call, customer_id: UUID) -> Sequence[UUID]:
+        """The customer's saved methods that can be charged, in the customer's order."""
+        ...
+
+    async def return_allowed(self, call: Call, address: str) -> bool:
+        """True if the tenant's payers may be sent to ``address`` after a hosted page."""
+        ...

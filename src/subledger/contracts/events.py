@@ -102,14 +102,68 @@ WORK_ITEM_OPENED: Final = "work_item.opened"
 WORK_ITEM_CLOSED: Final = "work_item.closed"
 
 PAYMENT_METHOD_ATTACHED: Final = "payment_method.attached"
+PAYMENT_METHOD_UPDATED: Final = "payment_method.updated"
+"""The provider changed it: other digits, another expiry, another token behind the same method."""
 PAYMENT_METHOD_DETACHED: Final = "payment_method.detached"
+PAYMENT_METHOD_DEFAULT_CHANGED: Final = "payment_method.default_changed"
 PAYMENT_SUCCEEDED: Final = "payment.succeeded"
 PAYMENT_FAILED: Final = "payment.failed"
+"""A definite no, once per attempt. ``decline`` is its class, ``code`` the bank's word, ``counted``
+false if the bank never saw it, ``retry_not_before`` the provider's wish. ``dunning`` says whether
+failures are retried by policy; then ``subscription_ids`` are what the invoice bills, and
+``other_method_ids`` what else the payer could be charged by, in the payer's order. When it is
+tried again is a fact of its own: ``dunning.retry_scheduled``."""
 PAYMENT_REQUIRES_ACTION: Final = "payment.requires_action"
+PAYMENT_AUTHORIZED: Final = "payment.authorized"
+"""The money is set aside at the provider and not taken: ``amount_minor`` may be captured until
+``capture_before_at``, when it is let go by itself."""
 PAYMENT_UNKNOWN: Final = "payment.unknown"
 PAYMENT_CANCELED: Final = "payment.canceled"
+REFUND_CREATED: Final = "refund.created"
+"""Billing granted the refund and booked it; its money is on the way to the method or, if it goes to
+``credit``, there."""
+REFUND_SUCCEEDED: Final = "refund.succeeded"
+"""The money went back. ``origin`` is ``outside`` for one that was made at the provider."""
+REFUND_FAILED: Final = "refund.failed"
+"""The money did not go back, for sure (``code``): it is the customer's credit again."""
+REFUND_UNKNOWN: Final = "refund.unknown"
+"""The provider did not say whether the money went back: it is asked until it does."""
+DISPUTE_OPENED: Final = "dispute.opened"
+"""The payer's bank took money of a payment back until it decides; ``evidence_due_at`` is the last
+moment for evidence, ``fee_minor`` what the provider keeps for it by now."""
+DISPUTE_UPDATED: Final = "dispute.updated"
+"""Another moment for evidence, or another fee; the status is as before."""
+DISPUTE_CLOSED: Final = "dispute.closed"
+"""Decided: ``outcome`` is ``won`` (the money is back) or ``lost``. A bank may decide again, then it
+is told again."""
+PAYMENT_REVERSED: Final = "payment.reversed"
+"""Money that was told as arrived did not. By the provider's own list: the payment is ``failed``,
+what it settled is owed again. Off-line (``connection_id`` is null), a check that bounced: invoices
+that it paid stay paid, and the customer's unapplied balance owes it."""
+PAYMENT_CORRECTED: Final = "payment.corrected"
+"""The provider's list has another amount than was told: ``amount_minor`` is what is to be added to
+what was booked (below zero: taken from it), in ``currency``."""
+PAYOUT_PAID: Final = "payout.paid"
+"""The provider paid out: ``amount_minor`` reached the bank, ``fee_minor`` was kept, and
+``difference_minor`` (below zero: more came than should) is rounding or exchange; together
+``gross_minor``, which is what it held of the entries paid out."""
+RECONCILIATION_FINISHED: Final = "reconciliation.finished"
+DIFFERENCE_FOUND: Final = "reconciliation.difference_found"
+"""What the provider and we know differs, or a state has been unknown for too long: ``kind`` says
+how. It becomes a work item."""
+DIFFERENCE_CLOSED: Final = "reconciliation.difference_closed"
+"""It was repaired (``how``, ``by``), or the two agree again."""
+CONNECTION_OPENED: Final = "connection.opened"
+CONNECTION_CHANGED: Final = "connection.changed"
+CONNECTION_CLOSED: Final = "connection.closed"
 RETRY_REQUIRED: Final = "payments.retry_required"
 FINAL_STEP_REQUIRED: Final = "payments.final_step_required"
+DUNNING_RETRY_SCHEDULED: Final = "dunning.retry_scheduled"
+"""After each failure, and when a new payment method is to be tried at once: ``number`` of the
+retry and ``retry_at``; ``failures`` that counted so far; ``policy_id`` (null: the default one) and
+``policy_version`` by which the collection goes on."""
+DUNNING_FINAL_STEP_SCHEDULED: Final = "dunning.final_step_scheduled"
+"""No retry follows any more: ``action`` will be taken at ``final_at``."""
 
 ENTITLEMENT_GRANTED: Final = "entitlement.granted"
 ENTITLEMENT_REVOKED: Final = "entitlement.revoked"

@@ -373,6 +373,34 @@ def rest(
     return tuple(found)
 
 
+def part(
+    invoice: Invoice,
+    amount_minor: int,
+    earlier: Iterable[CreditNote] = (),
+    *,
+    taken: Mapping[str, Amounts] = _NONE,
+) -> tuple[Request, ...]:
+    """The requests that credit ``amount_minor`` of what is left, the first lines first, or the
+    least above it: with its tax rounded, a line cannot give back every amount."""
+    standing = [each for each in earlier if each.state is State.ISSUED]
+    before = _joined(_credited(standing), taken)
+    by_id = {each.id: each for each in invoice.lines}
+    found: list[Request] = []
+    wanted = amount_minor
+    for whole in rest(invoice, standing, taken=taken):
+        if wanted <= 0:
+            break
+        line, given = by_id[whole.line_id], before.get(whole.line_id, NOTHING)
+        gross = _fitting(line, given, whole.gross_minor, wanted)
+        total = _note_line(line, given, gross, 0).total_minor if gross else 0
+        if total < wanted and gross < whole.gross_minor:
+            gross += 1
+            total = _note_line(line, given, gross, 0).total_minor
+        found.append(Request(line.id, gross))
+        wanted -= total
+    return tuple(found)
+
+
 def _fitting(line: InvoiceLine, before: Amounts, most: int, left: int) -> int:
     """The greatest gross, at most ``most``, that gives back at most ``left``. A total grows with
     its gross, so that it is found by halving."""

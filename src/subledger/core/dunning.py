@@ -1,16 +1,18 @@
 """Dunning as data: when a failed payment is tried again, and what happens in the end.
 
 Delays after each failure or after the first, hard declines, the final action, and a rule of its own
-for what is no renewal. ``overdue`` has the tracks beside it that look at a whole account. Where
-billing systems differ (tests/conformance/cases/README.md), each way is an option.
+for what is no renewal. ``overdue`` has the tracks beside it that look at a whole account, and
+``dunning_choice`` which policy and which method are taken. Where billing systems differ
+(tests/conformance/cases/README.md), each way is an option.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from itertools import pairwise
 from types import MappingProxyType
 
 from subledger.core.calendar import anchor_on, parse_zone, utc
@@ -44,11 +46,13 @@ class Decline(StrEnum):
 
 
 class FinalAction(StrEnum):
-    """The policy's last step. ``none`` leaves the invoice open and its subscription past due."""
+    """The policy's last step. ``none`` leaves the invoice open and its subscription past due;
+    ``pause`` leaves it open too."""
 
     CANCEL = "cancel"
     UNCOLLECTIBLE = "uncollectible"
     PAUSE = "pause"
+    DOWNGRADE = "downgrade"
     NONE = "none"
 
 
@@ -128,9 +132,9 @@ def preferred_moment(at: datetime, wish: Preferred, timezone: str) -> datetime:
         return at
     if wish.hour is not None:
         wall = wall.replace(hour=wish.hour, minute=0, second=0, microsecond=0)
-    for ahead in range(64):
-        if wish.on(wall.date() + ahead * _DAY):
-            found = anchor_on(wall + ahead * _DAY, timezone).at
+    for days in range(64):
+        if wish.on(wall.date() + days * _DAY):
+            found = anchor_on(wall + days * _DAY, timezone).at
             if found >= at:
                 return found
     raise AssertionError("every month has each wished day")
@@ -149,6 +153,10 @@ class Policy:
     whether the final action then waits for the deadline: the end of ``max_span`` or, without one,
     the end of all delays. ``preferred`` and a provider's wish only ever postpone.
 
+    ``by_class`` has delays of its own for what follows a decline of a class, in place of
+    ``delays``: the n-th counted failure takes the n-th. After a decline of ``fallback_after``
+    another method is tried next, and while there is one a hard decline stops nothing.
+
     Raises InvalidPolicy for more than 20 retries, a delay outside (0, 90 days], a span outside
     (0, 365 days], delays from the first failure that do not grow, or more than 200 codes.
     """
@@ -162,22 +170,13 @@ class Policy:
     final_at: FinalAt = FinalAt.AT_ONCE
     preferred: Preferred = _ANY
     hard_codes: frozenset[str] = HARD_CODES
+    by_class: Mapping[Decline, tuple[timedelta, ...]] = field(default_factory=dict)
+    fallback_after: frozenset[Decline] = frozenset()
 
     def __post_init__(self) -> None:
-        check_policy(
-            len(self.delays) <= MAX_RETRIES
-            and all(timedelta(0) < each <= MAX_DELAY for each in self.delays),
-            "a policy has at most 20 delays, each above zero and at most 90 days",
-            "/delays_s",
-            "Use, for example, 1, 3, 5 and 7 days.",
-        )
-        check_policy(
-            self.since is Since.FAILURE_BEFORE
-            or all(a < b for a, b in zip(self.delays, self.delays[1:], strict=False)),
-            "delays from the first failure grow",
-            "/delays_s",
-            "Use, for example, 1, 4, 9 and 16 days.",
-        )
+        self._check_delays(self.delays, "/delays_s")
+        for each, delays in self.by_class.items():
+            self._check_delays(delays, f"/delays_by_class_s/{each}")
         most = len(self.delays) if self.since is Since.FIRST_FAILURE else MAX_RETRIES
         check_policy(
             self.max_retries is None or 0 <= self.max_retries <= (most if self.delays else 0),
@@ -198,25 +197,55 @@ class Policy:
             "Keep those after which the bank never says yes.",
         )
 
+    def _check_delays(self, delays: tuple[timedelta, ...], pointer: str) -> None:
+        check_policy(
+            len(delays) <= MAX_RETRIES and all(timedelta(0) < each <= MAX_DELAY for each in delays),
+            "a policy has at most 20 delays, each above zero and at most 90 days",
+            pointer,
+            "Use, for example, 1, 3, 5 and 7 days.",
+        )
+        check_policy(
+            self.since is Since.FAILURE_BEFORE or all(a < b for a, b in pairwise(delays)),
+            "delays from the first failure grow",
+            pointer,
+            "Use, for example, 1, 4, 9 and 16 days.",
+        )
+
     @property
     def retries(self) -> int:
-        """How many retries follow the first failure at most."""
-        return len(self.delays) if self.max_retries is None else self.max_retries
+        """How many retries follow the first failure at most, if all declines are soft."""
+        return self.most(self.after(Decline.SOFT))
+
+    def after(self, decline: Decline) -> tuple[timedelta, ...]:
+        """The delays that follow a decline of this class."""
+        return self.by_class.get(decline, self.delays)
+
+    def most(self, delays: tuple[timedelta, ...]) -> int:
+        """How many retries such delays allow at most: none without a delay."""
+        if self.max_retries is None or not delays:
+            return len(delays)
+        longest = len(delays) if self.since is Since.FIRST_FAILURE else MAX_RETRIES
+        return min(self.max_retries, longest)
 
     def deadline(self, first_failure_at: datetime) -> datetime:
-        """The end of the longest span or, without one, of all delays."""
+        """The end of the longest span or, without one, of the longest of its lists of delays."""
         if self.max_span is not None:
             return first_failure_at + self.max_span
-        used = self.delays[: self.retries]
-        if self.since is Since.FIRST_FAILURE:
-            return first_failure_at + max(used, default=timedelta(0))
-        beyond = self.retries - len(used)
-        whole = sum(used, timedelta(0))
-        return first_failure_at + whole + (beyond * used[-1] if beyond else timedelta(0))
+        lists = (self.delays, *self.by_class.values())
+        return first_failure_at + max(self._whole(each) for each in lists)
 
-    def is_hard(self, failure: Failure) -> bool:
-        """Whether the bank will say no again."""
-        return failure.decline is Decline.HARD or failure.code in self.hard_codes
+    def _whole(self, delays: tuple[timedelta, ...]) -> timedelta:
+        used = delays[: self.most(delays)]
+        if self.since is Since.FIRST_FAILURE:
+            return max(used, default=timedelta(0))
+        beyond = self.most(delays) - len(used)
+        return sum(used, timedelta(0)) + (beyond * used[-1] if beyond else timedelta(0))
+
+    def stops(self, failure: Failure) -> bool:
+        """Whether the bank will say no again and no other method is turned to."""
+        hard = failure.decline is Decline.HARD or failure.code in self.hard_codes
+        elsewhere = failure.elsewhere and failure.decline in self.fallback_after
+        return hard and self.hard_decline_stops and not elsewhere
 
 
 DEFAULT = Policy(
@@ -227,12 +256,15 @@ DEFAULT = Policy(
 @dataclass(frozen=True, slots=True)
 class Failure:
     """One failed attempt. ``counted`` is false if it never reached the bank; ``code`` is the
-    bank's own reason, where it is known."""
+    bank's own reason, where it is known; ``method`` what was charged; ``elsewhere`` says that the
+    payer has another method that was not refused yet."""
 
     at: datetime
     decline: Decline
     counted: bool = True
     code: str | None = None
+    method: str | None = None
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,12 +336,14 @@ def _retry_at(policy: Policy, failures: Sequence[Failure], counted: int) -> date
         if len(failures) - counted > MAX_NOT_COUNTED:
             return None
         return last.at + NOT_COUNTED_DELAY
-    if counted > policy.retries or (policy.hard_decline_stops and policy.is_hard(last)):
+    delays = policy.after(last.decline)
+    most = policy.most(delays)
+    if counted > most or policy.stops(last):
         return None
     if policy.since is Since.FAILURE_BEFORE:
-        return last.at + policy.delays[min(counted, len(policy.delays)) - 1]
+        return last.at + delays[min(counted, len(delays)) - 1]
     # A moment that a late failure has overtaken is passed over, not made up for.
-    planned = (failures[0].at + each for each in policy.delays[counted - 1 : policy.retries])
+    planned = (failures[0].at + each for each in delays[counted - 1 : most])
     return next((each for each in planned if each > last.at), None)
 
 
@@ -318,6 +352,24 @@ def _final(policy: Policy, failures: Sequence[Failure]) -> Final:
     if policy.final_at is FinalAt.AT_ONCE:
         return Final(policy.final, last)
     return Final(policy.final, max(last, policy.deadline(failures[0].at)))
+
+
+def steps_ahead(
+    policy: Policy,
+    failures: Sequence[Failure],
+    *,
+    timezone: str,
+    first: Retry | Final | None = None,
+) -> tuple[Retry | Final, ...]:
+    """What follows the failures (at least one) if each retry fails softly at its moment, up to the
+    final action. ``first`` is a step that is planned already."""
+    so_far, steps = list(failures), []
+    step = first or next_step(policy, so_far, timezone=timezone)
+    while isinstance(step, Retry):
+        steps.append(step)
+        so_far.append(Failure(step.at, Decline.SOFT))
+        step = next_step(policy, so_far, timezone=timezone)
+    return (*steps, step)
 
 
 def plan_ahead(
@@ -329,12 +381,9 @@ def plan_ahead(
 ) -> tuple[datetime, ...]:
     """The moments of all retries if each fails softly at its moment; only those before
     ``paid_at``, since paying ends them."""
-    failures = [Failure(first_failure_at, Decline.SOFT)]
-    while isinstance(step := next_step(policy, failures, timezone=timezone), Retry):
-        if paid_at is not None and step.at >= paid_at:
-            break
-        failures.append(Failure(step.at, Decline.SOFT))
-    return tuple(each.at for each in failures[1:])
+    steps = steps_ahead(policy, [Failure(first_failure_at, Decline.SOFT)], timezone=timezone)
+    moments = (each.at for each in steps if isinstance(each, Retry))
+    return tuple(each for each in moments if paid_at is None or each < paid_at)
 
 
 class Owed(StrEnum):
@@ -437,8 +486,8 @@ def subscription_after(
     subscription: str, decision: Retry | Final | Nothing, *, at: datetime
 ) -> str:
     """The subscription's state at ``at``: past due while a retry or the final action is awaited
-    (and after ``none`` or ``pause``, which is the caller's to make), then what the final action
-    says. A state that the machine does not leave by it stays."""
+    (and after ``none``, ``pause`` or ``downgrade``, which are the caller's to make), then what the
+    final action says. A state that the machine does not leave by it stays."""
     if isinstance(decision, Nothing):
         return subscription
     after = _stepped(subscription, "payment_failed")

@@ -15,6 +15,11 @@ TAX_PAYABLE = "tax_payable"
 BAD_DEBT = "bad_debt"
 ADJUSTMENT_EXPENSE = "adjustment_expense"
 ROUNDING = "rounding"
+DISPUTED = "disputed"
+CHARGEBACK_LOSS = "chargeback_loss"
+BANK = "bank"
+FEES = "fees"
+FX_DIFFERENCE = "fx_difference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,11 @@ def provider_clearing(connection: str) -> str:
     return f"provider_clearing:{connection}"
 
 
+def money(connection: str | None) -> str:
+    """Where money arrives: with the provider, or (None) at our own bank, in cash or by check."""
+    return BANK if connection is None else provider_clearing(connection)
+
+
 def _transfers(currency: str, *moves: tuple[str, str, int]) -> tuple[Transfer, ...]:
     return tuple(
         Transfer(debit=debit, credit=credited, amount_minor=amount, currency=currency)
@@ -80,17 +90,22 @@ def credit_applied(*, customer: str, amount_minor: int, currency: str) -> tuple[
 
 
 def paid(
-    *, connection: str, customer: str, amount_minor: int, currency: str
+    *, connection: str | None, customer: str, amount_minor: int, currency: str
 ) -> tuple[Transfer, ...]:
-    """A payment settles an invoice: provider clearing → receivable."""
-    return _transfers(currency, (provider_clearing(connection), receivable(customer), amount_minor))
+    """A payment settles an invoice: provider clearing (off-line: bank) → receivable."""
+    return _transfers(currency, (money(connection), receivable(customer), amount_minor))
 
 
 def unapplied_receipt(
-    *, connection: str, customer: str, amount_minor: int, currency: str
+    *, connection: str | None, customer: str, amount_minor: int, currency: str
 ) -> tuple[Transfer, ...]:
-    """Money that finds no open invoice: provider clearing → unapplied."""
-    return _transfers(currency, (provider_clearing(connection), unapplied(customer), amount_minor))
+    """Money that finds no open invoice: provider clearing (off-line: bank) → unapplied."""
+    return _transfers(currency, (money(connection), unapplied(customer), amount_minor))
+
+
+def receipt_reversed(*, customer: str, amount_minor: int, currency: str) -> tuple[Transfer, ...]:
+    """Off-line money that was none after all: unapplied → bank; below zero the customer owes it."""
+    return _transfers(currency, (unapplied(customer), BANK, amount_minor))
 
 
 def unapplied_applied(*, customer: str, amount_minor: int, currency: str) -> tuple[Transfer, ...]:
@@ -104,7 +119,7 @@ def written_off(*, customer: str, amount_minor: int, currency: str) -> tuple[Tra
 
 
 def recovered(
-    *, connection: str, customer: str, amount_minor: int, currency: str
+    *, connection: str | None, customer: str, amount_minor: int, currency: str
 ) -> tuple[Transfer, ...]:
     """What was given up is paid after all: the writing off reversed, then paid."""
     owed = written_off(customer=customer, amount_minor=amount_minor, currency=currency)
@@ -118,6 +133,57 @@ def refunded(
 ) -> tuple[Transfer, ...]:
     """Money goes back: ``source`` (``credit(customer)`` or ``unapplied(customer)``) → clearing."""
     return _transfers(currency, (source, provider_clearing(connection), amount_minor))
+
+
+def disputed(*, connection: str, amount_minor: int, currency: str) -> tuple[Transfer, ...]:
+    """The payer's bank takes money back until it decides: disputed → clearing; reversed if won."""
+    return _transfers(currency, (DISPUTED, provider_clearing(connection), amount_minor))
+
+
+def dispute_lost(*, amount_minor: int, currency: str) -> tuple[Transfer, ...]:
+    """The bank keeps what was disputed: chargeback loss → disputed."""
+    return _transfers(currency, (CHARGEBACK_LOSS, DISPUTED, amount_minor))
+
+
+def provider_fee(*, connection: str, amount_minor: int, currency: str) -> tuple[Transfer, ...]:
+    """The provider keeps a fee: fees → clearing; below zero it gives one back."""
+    clearing = provider_clearing(connection)
+    if amount_minor < 0:
+        return _transfers(currency, (clearing, FEES, -amount_minor))
+    return _transfers(currency, (FEES, clearing, amount_minor))
+
+
+def paid_out(
+    *, connection: str, amount_minor: int, fee_minor: int, difference_minor: int, currency: str
+) -> tuple[Transfer, ...]:
+    """The provider pays out: bank, fees, and what rounding or exchange took → clearing; what they
+    gave (below zero) the other way round."""
+    held = provider_clearing(connection)
+    moves = [
+        (account, held, amount) if amount > 0 else (held, account, -amount)
+        for account, amount in (
+            (BANK, amount_minor),
+            (FEES, fee_minor),
+            (FX_DIFFERENCE, difference_minor),
+        )
+    ]
+    return _transfers(currency, *moves)
+
+
+def corrected(
+    *, connection: str, customer: str, amount_minor: int, currency: str
+) -> tuple[Transfer, ...]:
+    """The provider took more than was booked: clearing → unapplied; less (below zero): the customer
+    owes it, unapplied → clearing."""
+    held, owed = provider_clearing(connection), unapplied(customer)
+    if amount_minor < 0:
+        return _transfers(currency, (owed, held, -amount_minor))
+    return _transfers(currency, (held, owed, amount_minor))
+
+
+def unapplied_credited(*, customer: str, amount_minor: int, currency: str) -> tuple[Transfer, ...]:
+    """Unapplied money becomes the customer's credit: unapplied → credit."""
+    return _transfers(currency, (unapplied(customer), credit(customer), amount_minor))
 
 
 def reversed_transfers(transfers: Iterable[Transfer]) -> tuple[Transfer, ...]:

@@ -54,6 +54,8 @@ INVOICE: Final = _machine(
     ("open", "voided", "void"),
     ("open", "written_off", "uncollectible"),
     ("uncollectible", "paid", "paid"),
+    # The payment that settled it turned out not to have arrived.
+    ("paid", "reversed", "open"),
 )
 
 PAYMENT: Final = _machine(
@@ -61,6 +63,14 @@ PAYMENT: Final = _machine(
     ("processing", "failed", "failed"),
     ("processing", "action_required", "requires_action"),
     ("processing", "lost", "unknown"),
+    # The money is set aside at the provider: it is captured, let go, or expires there.
+    ("processing", "authorized", "authorized"),
+    ("requires_action", "authorized", "authorized"),
+    ("unknown", "authorized", "authorized"),
+    ("authorized", "succeeded", "succeeded"),
+    ("authorized", "failed", "failed"),
+    ("authorized", "canceled", "canceled"),
+    ("authorized", "lost", "unknown"),
     ("processing", "canceled", "canceled"),
     ("requires_action", "succeeded", "succeeded"),
     ("requires_action", "failed", "failed"),
@@ -72,6 +82,8 @@ PAYMENT: Final = _machine(
     # Money that arrives is always booked, however late.
     ("failed", "succeeded", "succeeded"),
     ("canceled", "succeeded", "succeeded"),
+    # The provider's own list does not have it: it never arrived.
+    ("succeeded", "reversed", "failed"),
 )
 
 ATTEMPT: Final = _machine(
@@ -85,6 +97,13 @@ ATTEMPT: Final = _machine(
     ("in_flight", "lost", "unknown"),
     ("in_flight", "not_executed", "ready"),
     ("in_flight", "canceled", "canceled"),
+    ("in_flight", "authorized", "authorized"),
+    ("requires_action", "authorized", "authorized"),
+    ("unknown", "authorized", "authorized"),
+    ("authorized", "succeeded", "succeeded"),
+    ("authorized", "failed", "failed"),
+    ("authorized", "canceled", "canceled"),
+    ("authorized", "lost", "unknown"),
     ("requires_action", "succeeded", "succeeded"),
     ("requires_action", "failed", "failed"),
     ("requires_action", "canceled", "canceled"),
@@ -94,11 +113,39 @@ ATTEMPT: Final = _machine(
     ("unknown", "canceled", "canceled"),
     ("failed", "succeeded", "succeeded"),
     ("canceled", "succeeded", "succeeded"),
+    ("succeeded", "reversed", "failed"),
+)
+
+REFUND: Final = _machine(
+    ("requested", "granted", "ready"),
+    ("requested", "credited", "succeeded"),
+    ("requested", "refused", "refused"),
+    ("ready", "claimed", "in_flight"),
+    ("in_flight", "succeeded", "succeeded"),
+    ("in_flight", "failed", "failed"),
+    ("in_flight", "lost", "unknown"),
+    ("in_flight", "not_executed", "ready"),
+    ("unknown", "succeeded", "succeeded"),
+    ("unknown", "failed", "failed"),
+    ("unknown", "not_executed", "ready"),
+    # A bank may send back a refund that its provider called done.
+    ("succeeded", "failed", "failed"),
+    # Money that left is always booked, however late that is learnt.
+    ("failed", "succeeded", "succeeded"),
+)
+
+DISPUTE: Final = _machine(
+    ("opened", "won", "won"),
+    ("opened", "lost", "lost"),
+    # A bank may decide again.
+    ("won", "lost", "lost"),
+    ("lost", "won", "won"),
 )
 
 RESERVATION: Final = _machine(
     ("held", "consumed", "consumed"),
     ("held", "released", "released"),
+    ("consumed", "reversed", "released"),
 )
 
 PLAN_MIGRATION: Final = _machine(
@@ -115,6 +162,8 @@ MACHINES: Final[Mapping[str, Machine]] = MappingProxyType(
         "invoice": INVOICE,
         "payment": PAYMENT,
         "attempt": ATTEMPT,
+        "refund": REFUND,
+        "dispute": DISPUTE,
         "reservation": RESERVATION,
         "plan_migration": PLAN_MIGRATION,
     }
@@ -159,6 +208,12 @@ DUE_RANK: Final[Mapping[str, int]] = MappingProxyType(
                 "reconcile",
                 "page_expiry",
                 "reminder",
+                "refund_reconcile",
+                "dispute",
+                "setup_look",
+                "provider_payout",
+                "reconciliation",
+                "authorization",
             ),
             start=1,
         )

@@ -11,10 +11,15 @@ from cryptography.fernet import Fernet, MultiFernet
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
+from subledger.contracts.books import Books
+from subledger.contracts.catalogues import Catalogues
 from subledger.contracts.checkouts import Checkouts
 from subledger.contracts.collections import Collections
 from subledger.contracts.endpoints import Endpoints
+from subledger.contracts.hints import Hints
 from subledger.contracts.keys import KeyRing
+from subledger.contracts.refunds import Refunds
+from subledger.contracts.repairs import Repairs
 from subledger.hosts import boundary, keys
 from subledger.hosts.gateway import build_app
 from subledger.hosts.problems import HostProblem
@@ -30,6 +35,7 @@ from subledger.providers.port import HttpRequest, HttpResponse
 from subledger.providers.sandbox.adapter import SandboxAdapter
 from subledger.providers.sandbox.app import SandboxApp
 from subledger.providers.sandbox.wiring import build as build_sandbox
+from subledger.providers.transport import HttpxTransport
 from subledger.services.billing.wiring import build as build_billing
 from subledger.services.entitlements import http as access
 from subledger.services.entitlements.memory import Memory
@@ -57,6 +63,8 @@ class Options:
     secret_key: str
     encryption_keys: Sequence[str] = ()
     public_url: str = "http://127.0.0.1:8080"
+    sandbox_url: str | None = None
+    """Where the sandbox provider answers if it is served by a process of its own."""
     pool_size: int = 5
     lease_s: float = 20.0
     max_stale_s: float = 30.0
@@ -97,19 +105,22 @@ class Assembly:
     sandbox: SandboxApp
     memory: Memory
     wakeup: Wakeup
+    to_sandbox: HttpxTransport | AsgiTransport
 
     def service(self, name: str) -> Service:
         return next(each for each in self.services if each.name == name)
 
     async def close(self) -> None:
+        if isinstance(self.to_sandbox, HttpxTransport):
+            await self.to_sandbox.close()
         for database in self.databases.values():
             await database.close()
 
 
 def encryption(secret_key: str, given: Sequence[str]) -> MultiFernet:
-    """The cipher for secrets at rest: the given keys, the first one writes; else one derived
-    from the installation's secret key."""
-    return MultiFernet([Fernet(key) for key in given or [keys.fernet_key(secret_key)]])
+    """The cipher for secrets at rest: of the given keys the first one writes and all read. The key
+    derived from the installation's secret key reads too, and writes where none is given."""
+    return MultiFernet([Fernet(key) for key in [*given, keys.fernet_key(secret_key)]])
 
 
 def _server_and_database(url: str) -> tuple[object, ...]:
@@ -140,41 +151,43 @@ def assemble(options: Options) -> Assembly:
     """Build all services of one process. Opens no connection yet."""
     wakeup, ids = Wakeup(), options.ids or Ids()
     databases = _databases(options, wakeup, ids)
-    clock: dict[str, Any] = {} if options.clock_s is None else {"clock_s": options.clock_s}
     fernet = encryption(options.secret_key, options.encryption_keys)
     front = _Later()
 
     sandbox = build_sandbox(
         database=databases["sandbox"],
         secret_key=options.secret_key,
-        public_url=f"{options.public_url.rstrip('/')}{SANDBOX_AT}",
+        public_url=options.sandbox_url or f"{options.public_url.rstrip('/')}{SANDBOX_AT}",
         transport=front,
     )
     sandbox_app = sandbox.attributes["app"]
     assert isinstance(sandbox_app, SandboxApp)
-    adapter = SandboxAdapter()
-    webhooks = build_webhooks(
-        database=databases["webhooks"], adapters={adapter.name: adapter}, fernet=fernet, **clock
-    )
-
+    to_sandbox = _to_sandbox(sandbox_app, options)
     seam = partial(_seam, through_json=options.through_json)
-    # Billing and payments ask each other; whichever is built first gets the other's seam later.
+    # Payments is asked by billing and webhooks and asks both; built last, its seams come later.
     late: dict[str, Any] = {}
+    hints = seam(Hints, _Forward(late, "hints"))
+    webhooks = _webhooks(options, databases, hints=hints, fernet=fernet)
     checkouts = seam(Checkouts, _Forward(late, "checkouts"))
-    billing = build_billing(database=databases["billing"], checkouts=checkouts)
-    payments = build_payments(
-        database=databases["payments"],
-        collections=seam(Collections, billing.attributes["collections"]),
-        endpoints=seam(Endpoints, webhooks.attributes["endpoints"]),
-        gateways={adapter.name: Gateway(adapter, AsgiTransport(sandbox_app))},
-        accounts=sandbox_app,
-        fernet=fernet,
-        return_url=f"{options.public_url.rstrip('/')}/paid",
-        limits=Limits(lease_s=options.lease_s, call_s=options.lease_s * 0.6),
+    billing = build_billing(
+        database=databases["billing"],
+        checkouts=checkouts,
+        repairs=seam(Repairs, _Forward(late, "repairs")),
     )
-    late["checkouts"] = payments.attributes["checkouts"]
+    payments = _payments(
+        options,
+        databases,
+        billing,
+        webhooks,
+        sandbox=sandbox_app,
+        to_sandbox=to_sandbox,
+        fernet=fernet,
+        seam=seam,
+    )
+    late |= payments.attributes
     entitlements = build_entitlements(database=databases["entitlements"])
-    scheduler = _scheduler(databases, billing)
+    catalogues = seam(Catalogues, billing.attributes["catalogues"])
+    scheduler = _scheduler(databases, billing, catalogues=catalogues, checkouts=checkouts)
     others = [billing, payments, webhooks, scheduler, entitlements, sandbox]
     identity = build_identity(
         database=databases["identity"],
@@ -199,6 +212,55 @@ def assemble(options: Options) -> Assembly:
         sandbox=sandbox_app,
         memory=memory,
         wakeup=wakeup,
+        to_sandbox=to_sandbox,
+    )
+
+
+def _webhooks(
+    options: Options, databases: Mapping[str, Database], *, hints: Hints, fernet: MultiFernet
+) -> Service:
+    adapter = SandboxAdapter()
+    clock: dict[str, Any] = {} if options.clock_s is None else {"clock_s": options.clock_s}
+    return build_webhooks(
+        database=databases["webhooks"],
+        adapters={adapter.name: adapter},
+        fernet=fernet,
+        hints=hints,
+        **clock,
+    )
+
+
+def _to_sandbox(app: SandboxApp, options: Options) -> HttpxTransport | AsgiTransport:
+    """The way to the sandbox provider: real HTTP where another process serves it."""
+    if options.sandbox_url is None or "sandbox" in (options.only or SERVICES):
+        return AsgiTransport(app)
+    return HttpxTransport(options.sandbox_url)
+
+
+def _payments(
+    options: Options,
+    databases: Mapping[str, Database],
+    billing: Service,
+    webhooks: Service,
+    *,
+    sandbox: SandboxApp,
+    to_sandbox: HttpxTransport | AsgiTransport,
+    fernet: MultiFernet,
+    seam: Callable[[type, object], Any],
+) -> Service:
+    adapter = SandboxAdapter()
+    return build_payments(
+        database=databases["payments"],
+        collections=seam(Collections, billing.attributes["collections"]),
+        refunds=seam(Refunds, billing.attributes["refunds"]),
+        books=seam(Books, billing.attributes["books"]),
+        endpoints=seam(Endpoints, webhooks.attributes["endpoints"]),
+        gateways={adapter.name: Gateway(adapter, to_sandbox)},
+        accounts=sandbox,
+        fernet=fernet,
+        page_secret=keys.page_secret(options.secret_key),
+        public_url=options.public_url,
+        limits=Limits(lease_s=options.lease_s, call_s=options.lease_s * 0.6),
     )
 
 
@@ -206,15 +268,23 @@ def _seam(protocol: type, answerer: object, *, through_json: bool) -> Any:
     return boundary.local(protocol, answerer, through_json=through_json)
 
 
-def _scheduler(databases: Mapping[str, Database], billing: Service) -> Service:
+def _scheduler(
+    databases: Mapping[str, Database],
+    billing: Service,
+    *,
+    catalogues: Catalogues,
+    checkouts: Checkouts,
+) -> Service:
     announce = billing.attributes["announce"]
     assert isinstance(announce, Step)
     return build_scheduler(
         database=databases["scheduler"],
+        catalogues=catalogues,
+        checkouts=checkouts,
         announcers=[announce],
         housekeeping=[
             jobs.expiring(name, databases[name], IdempotencyKeys(name))
-            for name in ("billing", "payments", "identity")
+            for name in ("billing", "payments", "identity", "scheduler")
         ],
     )
 

@@ -201,6 +201,19 @@ async def _kill_switch(loaded: Settings, parsed: argparse.Namespace) -> int:
     return 0
 
 
+async def _reseal(loaded: Settings, parsed: argparse.Namespace) -> int:
+    from subledger.hosts import reseal, running
+
+    async with (
+        running.place(loaded) as where,
+        running.assembled(loaded, where) as assembly,
+    ):
+        tenants = await reseal.reseal(assembly)
+    print(f"The secrets of {tenants} tenants are encrypted with the first key.")
+    print(f"Keep the old keys {reseal.RAW_DAYS} days more: webhooks received until now need them.")
+    return 0
+
+
 async def _replay(loaded: Settings, parsed: argparse.Namespace) -> int:
     from subledger.hosts import running
 
@@ -293,6 +306,7 @@ def _parser() -> argparse.ArgumentParser:
     switch.add_argument("state", choices=("on", "off"))
     switch.add_argument("--reason", required=True, help="kept with the change (500 letters)")
     switch.add_argument("--tenant", metavar="ten_…", help="of this tenant alone")
+    add("reseal", _reseal, "Encrypt kept secrets with the first of SUBLEDGER_ENCRYPTION_KEYS.")
     replay = add("replay", _replay, "Handle the parked events of an account, in order.")
     replay.add_argument("group")
     replay.add_argument("tenant", metavar="ten_…")

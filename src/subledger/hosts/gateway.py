@@ -78,7 +78,9 @@ def build_app(
     for prefix, app in (mounts or {}).items():
         api.router.routes.append(Mount(prefix, _Labelled(app, prefix)))
     _add_pages(api, services, operations)
-    front: App = Front(api, ids or Ids(), timeout_s=timeout_s)
+    ahead = {prefix: app for each in services for prefix, app in each.ahead.items()}
+    inner: App = _Ahead(api, ahead) if ahead else api
+    front: App = Front(inner, ids or Ids(), timeout_s=timeout_s)
     return front
 
 
@@ -91,6 +93,22 @@ class _Labelled:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["subledger.route"] = self._route
+        await self._app(scope, receive, send)
+
+
+class _Ahead:
+    """Applications that answer for whole prefixes before the router is asked."""
+
+    def __init__(self, app: App, ahead: Mapping[str, App]) -> None:
+        self._app = app
+        self._ahead = tuple(ahead.items())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            for prefix, app in self._ahead:
+                if scope["path"].startswith(prefix):
+                    await app(scope, receive, send)
+                    return
         await self._app(scope, receive, send)
 
 

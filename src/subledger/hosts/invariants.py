@@ -41,12 +41,13 @@ async def violations(assembly: Assembly, *, tenants: list[UUID] | None = None) -
     found: list[Violation] = []
     if tenants is not None:
         return await _of(assembly, tenants)
-    async for batch in _batches(assembly):
+    async for batch in every_tenant(assembly):
         found += await _of(assembly, batch)
     return found
 
 
-async def _batches(assembly: Assembly) -> AsyncIterator[list[UUID]]:
+async def every_tenant(assembly: Assembly) -> AsyncIterator[list[UUID]]:
+    """All tenants, a page at a time."""
     after = store.FIRST
     while True:
         async with assembly.databases["identity"].transaction(_LIST) as tx:

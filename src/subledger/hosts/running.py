@@ -105,6 +105,7 @@ def options_of(settings: Settings, where: Place, *, only: Sequence[str] = ()) ->
         secret_key=where.secret_key,
         encryption_keys=[each.get_secret_value() for each in settings.encryption_keys],
         public_url=settings.base_url,
+        sandbox_url=settings.sandbox_url,
         pool_size=settings.pool_size,
         lease_s=settings.lease_s,
         max_stale_s=settings.max_stale_s,

@@ -12,6 +12,7 @@ from fastapi import APIRouter
 
 from subledger.platform.db import Database
 from subledger.platform.eventlog.consumer import Consumer
+from subledger.platform.http.middleware import App
 
 StepFunction = Callable[[int], Awaitable[int]]
 
@@ -71,6 +72,9 @@ class Service:
     name: str
     database: Database
     routers: Sequence[APIRouter] = ()
+    ahead: Mapping[str, App] = field(default_factory=dict)
+    """Plain ASGI applications by the prefix of their paths, answered ahead of all routes: for what
+    comes too often for a framework. They take no API key and are not in the document."""
     consumers: Sequence[Consumer] = ()
     steps: Sequence[Step] = ()
     due: str | None = None

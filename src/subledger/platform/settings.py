@@ -27,8 +27,9 @@ class Settings(BaseSettings):
     ``database_url`` is an administrator's URL: ``subledger migrate`` creates roles with it, and
     the services log in with roles of their own on the same server, unless ``service_urls`` names
     another database for one of them (a JSON object: service to URL). ``encryption_keys`` are
-    a JSON list or separated by commas: the first encrypts, all decrypt. An empty variable counts
-    as unset.
+    a JSON list or separated by commas: the first encrypts, all decrypt. ``sandbox_url`` is where
+    the sandbox provider answers when a process of its own serves it; every process needs it then.
+    An empty variable counts as unset.
     """
 
     model_config = SettingsConfigDict(
@@ -43,6 +44,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=1, le=65535)
     public_url: str | None = None
+    sandbox_url: str | None = None
     pool_size: int = Field(default=5, ge=1, le=100)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
@@ -87,12 +89,14 @@ class Settings(BaseSettings):
                 raise ValueError("a JSON list is needed, or keys separated by commas") from None
         return [each.strip() for each in value.split(",") if each.strip()]
 
-    @field_validator("public_url", mode="after")
+    @field_validator("public_url", "sandbox_url", mode="after")
     @classmethod
     def _web_address(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("a public URL begins with http:// or https://")
-        return value
+        if value is None:
+            return None
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("a URL that begins with http:// or https:// is needed")
+        return value.rstrip("/")
 
     @property
     def base_url(self) -> str:

@@ -33,7 +33,7 @@ async def buy(month: Month, who: Person) -> None:
     body = {"customer_id": who.id, "plan_id": month.shelf.plans[plan]}
     body |= await _terms(month, how, plan)
     if who.wants_page or not who.cards:
-        body |= {"collection": "page", "return_url": "https://shop.example/thanks"}
+        body |= {"collection": "page", "return_url": "http://sim.test/thanks"}
     await month.ask("buy", who, "/v1/subscriptions", body, how=how)
 
 

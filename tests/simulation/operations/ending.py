@@ -36,7 +36,7 @@ async def reactivate(month: Month, who: Person) -> None:
     how = month.draw.choice(("same", "newest"))
     body = {"version": how}
     if who.wants_page or not who.cards:
-        body |= {"collection": "page", "return_url": "https://shop.example/thanks"}
+        body |= {"collection": "page", "return_url": "http://sim.test/thanks"}
     await act(month, who, "reactivate", "reactivate", body, how=how, fit=_has_ended)
 
 

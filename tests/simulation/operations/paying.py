@@ -21,7 +21,7 @@ CARDS = ("4242 4242 4242 4242", "4242 4242 4242 4242", "4000 0000 0000 0002")
 FAULTS = ("charge_no_reply", "charge_500", "webhook_never", "webhook_twice")
 MOST_UNKNOWN = 3
 """More answers lost in a row would open the provider's breaker, which counts wall-clock time."""
-PAGE = {"return_url": "https://shop.example/thanks"}
+PAGE = {"return_url": "http://sim.test/thanks"}
 
 
 async def card(month: Month, who: Person) -> None:
@@ -77,11 +77,13 @@ async def set_fault(month: Month, mode: str, times: int) -> None:
 
 async def change_dunning(month: Month, _: Person) -> None:
     """How often a refused payment is tried again, and what then becomes of its invoice."""
-    how = month.draw.choice(("cancel", "uncollectible"))
+    how = month.draw.choice(("cancel", "uncollectible", "pause", "none"))
     body = {
         "delays_s": month.draw.choice(([], [86_400], [86_400, 259_200])),
         "final_action": how,
         "hard_decline_stops": month.draw.random() < 0.5,
+        "fallback_after": month.draw.choice(([], ["hard"], ["soft", "insufficient_funds"])),
+        "preferred": month.draw.choice(({}, {"hour": 9})),
     }
     await month.ask("change dunning", None, "/v1/dunning-policy", body, how=how, method="PUT")
 

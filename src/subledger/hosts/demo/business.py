@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 
 from subledger.hosts.demo import script
 from subledger.hosts.demo.script import Bundle, Viewer
 
-AT_ONCE = 12
+SITE = "https://cinema.example"
 _MOVE_WITHIN_S = 120
 _LOOK_AGAIN_S = 0.2
 _PAGE = 100
-Progress = Callable[[str, int, int], None]
-"""``(what, done, of)``"""
 
 
 class DemoFailed(RuntimeError):
@@ -35,6 +33,8 @@ class Cinema:
     discounts: dict[str, str] = field(default_factory=dict)
     customers: dict[int, str] = field(default_factory=dict)
     subscriptions: dict[int, str] = field(default_factory=dict)
+    asked_by_bank: list[dict[str, Any]] = field(default_factory=list)
+    """Payments as they stood while the payer's bank asked."""
 
     # --- HTTP ------------------------------------------------------------------------------------
 
@@ -44,6 +44,11 @@ class Cinema:
         if answer.status_code >= 300:
             raise DemoFailed(f"POST {path}: {answer.status_code} {answer.text[:600]}")
         return answer.json() if answer.content else None
+
+    async def put(self, path: str, body: dict[str, Any]) -> None:
+        answer = await self.api.put(path, json=body)
+        if answer.status_code >= 300:
+            raise DemoFailed(f"PUT {path}: {answer.status_code} {answer.text[:600]}")
 
     async def get(self, path: str, **query: Any) -> Any:
         answer = await self.api.get(path, params=query)
@@ -67,7 +72,9 @@ class Cinema:
     # --- the shop --------------------------------------------------------------------------------
 
     async def open(self, offered: Iterable[Bundle]) -> None:
-        """Products with their films, a monthly plan each with a price per currency, discounts."""
+        """Products with their films, a monthly plan each with a price per currency, discounts; and
+        the cinema's own site, to which payers go back."""
+        await self.put("/v1/payment-settings", {"return_origins": [SITE]})
         for bundle in offered:
             product = await self.post(
                 "/v1/products",
@@ -123,7 +130,7 @@ class Cinema:
             "discount_ids": [self.discounts[viewer.discount]] if viewer.discount else [],
         }
         if viewer.by_page:
-            body |= {"collection": "page", "return_url": "https://cinema.example/thanks"}
+            body |= {"collection": "page", "return_url": f"{SITE}/thanks"}
         else:
             await self.post(
                 "/v1/payment-methods",
@@ -133,24 +140,38 @@ class Cinema:
         bought = await self.post("/v1/subscriptions", body, key=f"{key}-subscription")
         self.subscriptions[viewer.number] = bought["id"]
         if viewer.by_page:
-            await self.pay_on_page(bought["next_action"]["redirect_url"])
+            bank = await self.pay_on_page(bought["next_action"]["redirect_url"], viewer.card)
+            if bank is not None:
+                await self.confirm(viewer, bank)
             bought = await self.until_active(bought["id"])
         return bool(bought["status"] == "active")
 
-    async def pay_on_page(self, url: str) -> None:
-        """What the payer's browser does: open the page, enter a test card, submit."""
-        place = urlsplit(url)
-        async with httpx.AsyncClient(
-            base_url=f"{place.scheme}://{place.netloc}", timeout=30
-        ) as browser:
-            shown = await browser.get(place.path)
+    async def pay_on_page(self, url: str, card: str) -> str | None:
+        """What the payer's browser does: open the page, enter a test card, submit. Returns the
+        bank's page if that asks the payer first."""
+        async with _browser(url) as browser:
+            shown = await browser.get(urlsplit(url).path)
             if shown.status_code != 200:
                 raise DemoFailed(f"the hosted page answered {shown.status_code}")
-            paid = await browser.post(
-                place.path, data={"card_number": "4242 4242 4242 4242", "keep": "on"}
-            )
+            paid = await browser.post(urlsplit(url).path, data={"card_number": card, "keep": "on"})
             if paid.status_code not in {200, 303}:
                 raise DemoFailed(f"paying on the page answered {paid.status_code}")
+        to = paid.headers.get("location", "")
+        return urljoin(url, to) if "/secure/" in to else None
+
+    async def confirm(self, viewer: Viewer, bank: str) -> None:
+        """The payer confirms on the bank's page (3-D Secure)."""
+        self.asked_by_bank.append((await self.payments_of(viewer))[0])
+        async with _browser(bank) as browser:
+            shown = await browser.get(urlsplit(bank).path)
+            done = await browser.post(urlsplit(bank).path, data={"do": "confirm"})
+        if shown.status_code != 200 or done.status_code not in {200, 303}:
+            raise DemoFailed(f"the bank's page answered {shown.status_code}, {done.status_code}")
+
+    async def payments_of(self, viewer: Viewer) -> list[dict[str, Any]]:
+        """A customer's payments, the newest first."""
+        page = await self.get("/v1/payments", customer_id=self.customers[viewer.number])
+        return list(page["data"])
 
     async def until_active(self, subscription: str) -> Any:
         for _ in range(400):
@@ -196,47 +217,7 @@ class Cinema:
             raise DemoFailed(f"the clock stopped: {move}")
 
 
-async def gather(work: Iterable[Awaitable[Any]]) -> None:
-    """Run a few at a time; the first failure is raised."""
-    slots = asyncio.Semaphore(AT_ONCE)
-
-    async def one(each: Awaitable[Any]) -> None:
-        async with slots:
-            await each
-
-    await asyncio.gather(*(one(each) for each in work))
-
-
-async def six_months(
-    cinema: Cinema, viewers: list[Viewer], progress: Progress, first_paid: Callable[[], None]
-) -> None:
-    """Sell during the first weeks, then let six months pass with all that happens in them."""
-    sold = 0
-    for at in sorted({viewer.buys_at for viewer in viewers}):
-        if at > script.START:
-            await cinema.move_to(at)
-        todays = [viewer for viewer in viewers if viewer.buys_at == at]
-        if sold == 0:
-            # The first customer alone, to see how long a newcomer waits for a paid invoice.
-            cards = [each for each in todays if not each.by_page] or todays
-            await cinema.sell(cards[0])
-            first_paid()
-            todays.remove(cards[0])
-            sold = 1
-        await gather(cinema.sell(viewer) for viewer in todays)
-        sold += len(todays)
-        progress("customers", sold, len(viewers))
-    for month in range(1, script.MONTHS + 1):
-        await cinema.move_to(script.START + timedelta(days=30 * month - 5))
-        await gather(
-            cinema.make_trouble(viewer)
-            for viewer in viewers
-            if viewer.trouble and viewer.trouble_month == month
-        )
-        await gather(
-            cinema.leave(viewer)
-            for viewer in viewers
-            if viewer.leaves and viewer.leaves_month == month
-        )
-        progress("months", month, script.MONTHS)
-    await cinema.move_to(script.START + timedelta(days=30 * script.MONTHS + 1))
+def _browser(url: str) -> httpx.AsyncClient:
+    """A payer's: without a key, and it does not follow redirects by itself."""
+    place = urlsplit(url)
+    return httpx.AsyncClient(base_url=f"{place.scheme}://{place.netloc}", timeout=30)

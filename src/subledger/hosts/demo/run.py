@@ -15,11 +15,13 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from subledger.hosts.assembly import Assembly
+from subledger.hosts.assembly import SANDBOX_AT, Assembly
 from subledger.hosts.demo import script, summary
-from subledger.hosts.demo.business import Cinema, six_months
+from subledger.hosts.demo.business import Cinema
+from subledger.hosts.demo.course import six_months
 from subledger.hosts.demo.script import Viewer
 from subledger.hosts.demo.summary import Figures
+from subledger.hosts.demo.troubles import Troubles
 from subledger.hosts.invariants import violations
 from subledger.hosts.problems import HostProblem
 from subledger.hosts.running import assembled, interruptible, place
@@ -105,30 +107,34 @@ async def _show(
     tenant = await _open_tenant(assembly, asked.seed)
     viewers = script.viewers(asked.seed, script.bundles(script.films()))
     first_paid: list[float] = []
-    async with httpx.AsyncClient(
-        base_url=settings.base_url, timeout=60,
-        headers={"Authorization": f"Bearer {tenant.key}"},
-        limits=httpx.Limits(max_connections=32),
-    ) as api:  # fmt: skip
+    key, _ = assembly.sandbox.credentials(tenant.tenant_id)
+    async with (
+        _client(settings.base_url, tenant.key) as api,
+        _client(f"{settings.base_url}{SANDBOX_AT}", key) as provider,
+    ):
         cinema = Cinema(api)
+        troubles = Troubles(cinema, provider, viewers)
         with Progress(
             TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(),
             TimeElapsedColumn(), console=console, transient=False,
         ) as bars:  # fmt: skip
-            await _business(cinema, viewers, bars, lambda: first_paid.append(time.time() - began))
+            await _business(
+                cinema, viewers, troubles, bars,
+                lambda: first_paid.append(time.time() - began),
+            )  # fmt: skip
         figures = await summary.collect(cinema)
-        await _complete(figures, assembly, tenant)
+        await _complete(figures, assembly, tenant, troubles)
         figures.seconds = round(time.time() - began, 2)
         figures.first_paid_invoice_s = round(first_paid[0], 2)
         explained, statement = await _samples(cinema, viewers)
     base = settings.base_url
     summary.show(
-        console, figures, explained=explained, statement=statement,
+        console, figures, explained=explained, statement=statement, seen=troubles.seen,
         urls={
             "API reference": f"{base}/docs",
             "health": f"{base}/readyz",
             "metrics": f"{base}/metrics",
-            "an access check": f"{base}/v1/access/{viewers[0].external_id}/{_a_film(viewers[0])}",
+            "an access check": f"{base}/v1/access/{viewers[0].external_id}/{_film(viewers[0])}",
             "the demo's key": tenant.key,
         },
     )  # fmt: skip
@@ -138,7 +144,18 @@ async def _show(
     return 0 if balanced and figures.invariant_violations == 0 else 1
 
 
-async def _business(cinema: Cinema, viewers: list[Viewer], bars: Progress, first_paid: Any) -> None:
+def _client(base_url: str, key: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=base_url,
+        timeout=60,
+        headers={"Authorization": f"Bearer {key}"},
+        limits=httpx.Limits(max_connections=32),
+    )
+
+
+async def _business(
+    cinema: Cinema, viewers: list[Viewer], troubles: Troubles, bars: Progress, first_paid: Any
+) -> None:
     offered = script.bundles(script.films())
     await cinema.open(offered)
     tasks = {
@@ -146,7 +163,7 @@ async def _business(cinema: Cinema, viewers: list[Viewer], bars: Progress, first
         "months": bars.add_task("months pass", total=script.MONTHS),
     }
     await six_months(
-        cinema, viewers,
+        cinema, viewers, troubles,
         lambda what, done, total: bars.update(tasks[what], completed=done, total=total),
         first_paid,
     )  # fmt: skip
@@ -170,23 +187,20 @@ async def _open_tenant(assembly: Assembly, seed: int) -> Opened:
     return opened[1]
 
 
-async def _complete(figures: Figures, assembly: Assembly, tenant: Opened) -> None:
+async def _complete(
+    figures: Figures, assembly: Assembly, tenant: Opened, troubles: Troubles
+) -> None:
     """What the API does not tell: the provider's own journal, the events, the invariants."""
-    key, _ = assembly.sandbox.credentials(tenant.tenant_id)
-    figures.provider_captured_minor = await _journal(assembly, key)
+    journal, seen = await troubles.judge(), troubles.seen
+    figures.provider_captured_minor = dict(sorted(journal["captured_minor"].items()))
+    figures.doubles = journal["doubles"]
+    figures.secure_payments = len(seen.secure)
+    figures.outage_payments, figures.outage_waited = seen.due, seen.waited
+    figures.outage_unknown, figures.outage_recovered = seen.unknown, seen.recovered
     async with assembly.databases["billing"].transaction(_COUNT, tenants=[tenant.tenant_id]) as tx:
         figures.events = (await tx.rows(_EVENTS, tenant=tenant.tenant_id))[0].n
     found = await violations(assembly, tenants=[tenant.tenant_id])
     figures.invariant_violations = len(found)
-
-
-async def _journal(assembly: Assembly, key: str) -> dict[str, int]:
-    transport = httpx.ASGITransport(assembly.sandbox)
-    async with httpx.AsyncClient(transport=transport, base_url="http://sandbox") as provider:
-        answer = await provider.get(
-            "/v1/journal/summary", headers={"Authorization": f"Bearer {key}"}
-        )
-    return dict(sorted(answer.json()["captured_minor"].items()))
 
 
 async def _samples(cinema: Cinema, viewers: list[Viewer]) -> tuple[str, Any]:
@@ -215,6 +229,5 @@ async def _samples(cinema: Cinema, viewers: list[Viewer]) -> tuple[str, Any]:
     return answer.text, statement
 
 
-def _a_film(viewer: Viewer) -> str:
-    offered = {each.code: each for each in script.bundles(script.films())}
-    return offered[viewer.bundle].films[0].replace(":", "%3A")
+def _film(viewer: Viewer) -> str:
+    return script.film_of(viewer).replace(":", "%3A")

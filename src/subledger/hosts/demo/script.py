@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 
@@ -17,6 +17,10 @@ START = datetime(2026, 1, 5, 9, tzinfo=UTC)
 MONTHS = 6
 CUSTOMERS = 200
 BUYING_DAYS = 20
+SECURE, DISPUTES, REFUNDED = 2, 3, 4
+"""Numbers of the customers who act in what goes wrong (``troubles``)."""
+CARD, SECURE_CARD = "4242 4242 4242 4242", "4000 0000 0000 3184"
+"""The second one's bank asks its payer at every payment."""
 MARKETS = (
     ("RUB", "Europe/Moscow", "ru", "RU"),
     ("EUR", "Europe/Berlin", "de", "DE"),
@@ -117,6 +121,7 @@ class Viewer:
     trouble_month: int
     leaves: str | None
     leaves_month: int
+    card: str = CARD
 
     @property
     def external_id(self) -> str:
@@ -157,6 +162,11 @@ def bundles(catalogue: list[Film]) -> list[Bundle]:
     return made
 
 
+def film_of(viewer: Viewer) -> str:
+    """A film that the viewer has bought."""
+    return next(each for each in bundles(films()) if each.code == viewer.bundle).films[0]
+
+
 def _code(genre: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", genre.lower()).strip("-")
 
@@ -190,4 +200,17 @@ def viewers(seed: int, offered: list[Bundle]) -> list[Viewer]:
                 leaves_month=draw.randrange(1, MONTHS),
             )
         )
-    return sorted(made, key=lambda viewer: (viewer.buys_at, viewer.number))
+    return sorted(map(_cast, made), key=lambda viewer: (viewer.buys_at, viewer.number))
+
+
+def _cast(viewer: Viewer) -> Viewer:
+    """Those who act in what goes wrong have no other story; and whose renewals the provider is
+    dead for have good cards that day."""
+    if viewer.number in {SECURE, DISPUTES, REFUNDED}:
+        viewer = replace(viewer, discount=None, trouble=None, leaves=None)
+    if viewer.number == SECURE:
+        later = START + timedelta(days=1)
+        viewer = replace(viewer, buys_at=later, by_page=True, card=SECURE_CARD)
+    if viewer.buys_at == START:
+        viewer = replace(viewer, trouble_month=max(viewer.trouble_month, 2))
+    return viewer

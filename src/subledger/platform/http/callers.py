@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 from uuid import UUID
@@ -54,6 +56,7 @@ class Doorkeeper:
         self._ring = ring
         self._tokens = tokens
         self._known: OrderedDict[str, tuple[float, Principal | None]] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[Principal | None]] = {}
 
     def remembered(self, authorization: str) -> Principal | None:
         """The principal if it was asked for within the last second; no I/O."""
@@ -70,7 +73,13 @@ class Doorkeeper:
         if kept is not None and kept[0] > time.monotonic():
             principal = kept[1]
         else:
-            principal = await self._ask(authorization)
+            # Those who come while one asks wait for the same answer.
+            asking = self._asking.get(authorization)
+            if asking is None:
+                asking = asyncio.create_task(self._ask(authorization), context=Context())
+                self._asking[authorization] = asking
+                asking.add_done_callback(lambda _: self._asking.pop(authorization, None))
+            principal = await asyncio.shield(asking)
         if principal is None:
             raise unauthorized("The API key is unknown or revoked.")
         return principal

@@ -8,7 +8,7 @@ takes its claim with it. Claims live 72 hours in ``<schema>.idempotency_keys``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 from uuid import UUID
@@ -40,19 +40,35 @@ class Answered(Generic[T]):
     resource_id: UUID
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A request's claim of its key, for the resource that it would make."""
+
+    caller: Caller
+    operation: str
+    body: Strict | None
+    resource_id: UUID
+
+    def hash(self) -> bytes:
+        return hash_of(self.operation, self.caller.path, self.body)
+
+
 class Keys:
     """The idempotency keys of one service."""
 
     def __init__(self, schema: str) -> None:
-        self._claim = sql(
-            f"INSERT INTO {schema}.idempotency_keys"
-            " (tenant_id, principal, key, operation, input_hash, resource_id)"
-            " VALUES (:tenant, :principal, :key, :operation, :hash, :resource)"
-            " ON CONFLICT DO NOTHING"
-        )
         self._find = sql(
             f"SELECT operation, input_hash, resource_id FROM {schema}.idempotency_keys"
             " WHERE tenant_id = :tenant AND principal = :principal AND key = :key"
+        )
+        # In the order of the keys, as every claim of several.
+        self._claim = sql(
+            f"INSERT INTO {schema}.idempotency_keys"
+            " (tenant_id, principal, key, operation, input_hash, resource_id)"
+            " SELECT * FROM unnest(CAST(:tenants AS uuid[]), CAST(:principals AS text[]),"
+            " CAST(:keys AS text[]), CAST(:operations AS text[]), CAST(:hashes AS bytea[]),"
+            " CAST(:resources AS uuid[])) AS w(tenant_id, principal, key) ORDER BY 1, 2, 3"
+            " ON CONFLICT DO NOTHING RETURNING principal, key"
         )
         self._expired = sql(
             f"DELETE FROM {schema}.idempotency_keys WHERE (tenant_id, principal, key) IN ("
@@ -96,32 +112,54 @@ class Keys:
         self, tx: Tx, caller: Caller, *, operation: str, body: Strict | None, resource_id: UUID
     ) -> UUID | None:
         """Claim the caller's key for ``resource_id``; the earlier resource if it was used."""
-        if caller.idempotency_key is None:
-            return None
-        names = {
-            "tenant": caller.tenant_id,
-            "principal": caller.principal.id,
-            "key": caller.idempotency_key,
-        }
-        given = hash_of(operation, caller.path, body)
+        claim = Claim(caller, operation, body, resource_id)
+        return (await self.claim_all(tx, [claim]))[0]
+
+    async def claim_all(self, tx: Tx, claims: Sequence[Claim]) -> list[UUID | None]:
+        """``claim`` for several requests, no two with the same key of the same principal."""
+        keyed = [each for each in claims if each.caller.idempotency_key is not None]
+        if not keyed:
+            return [None for _ in claims]
         usual = (await tx.rows(_SHORT_WAIT))[0].usual
         try:
-            claimed = await tx.run(
-                self._claim, **names, operation=operation, hash=given, resource=resource_id
+            rows = await tx.rows(
+                self._claim,
+                tenants=[each.caller.tenant_id for each in keyed],
+                principals=[each.caller.principal.id for each in keyed],
+                keys=[each.caller.idempotency_key for each in keyed],
+                operations=[each.operation for each in keyed],
+                hashes=[each.hash() for each in keyed],
+                resources=[each.resource_id for each in keyed],
             )
         except DBAPIError as error:
             if sqlstate(error) == "55P03":
                 raise _in_progress() from error
             raise
+        tx.wrote = tx.wrote or bool(rows)
         await tx.rows(_WAIT_FOR, wait=usual)
-        if claimed:
-            return None
-        found = await tx.rows(self._find, **names)
+        claimed = {(row.principal, row.key) for row in rows}
+        return [
+            None
+            if each.caller.idempotency_key is None
+            or (each.caller.principal.id, each.caller.idempotency_key) in claimed
+            else await self._earlier(tx, each)
+            for each in claims
+        ]
+
+    async def _earlier(self, tx: Tx, claim: Claim) -> UUID:
+        """The resource that the caller's key has made. Raises idempotency_key_reused for other
+        input."""
+        found = await tx.rows(
+            self._find,
+            tenant=claim.caller.tenant_id,
+            principal=claim.caller.principal.id,
+            key=claim.caller.idempotency_key,
+        )
         if not found:
             # The claim that stood in the way expired between the two statements.
             raise _in_progress()
         row = found[0]
-        if row.operation != operation or bytes(row.input_hash) != given:
+        if row.operation != claim.operation or bytes(row.input_hash) != claim.hash():
             raise Problem(
                 "idempotency_key_reused",
                 detail="This idempotency key belongs to a request with other input.",

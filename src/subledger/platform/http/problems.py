@@ -114,6 +114,32 @@ for _code, _status, _title, _fix in (
     declare(_code, status=_status, title=_title, fix=_fix)
 
 
+UNKNOWN_REFERENCE = declare(
+    "unknown_reference",
+    status=422,
+    title="The body names something that does not exist",
+    fix="Check the id at the pointer; it must belong to this tenant.",
+)
+
+
+RETURN_URL_NOT_ALLOWED = declare(
+    "return_url_not_allowed",
+    status=422,
+    title="Payers may not be sent to this site",
+    fix="Add the site's origin by PUT /v1/payment-settings (return_origins), or use an address of"
+    " this installation. A sandbox tenant may use localhost too.",
+)
+
+
+def foreign_return_url() -> Problem:
+    """The refusal of a ``return_url`` that leads to a site which the tenant has not listed."""
+    return Problem(
+        RETURN_URL_NOT_ALLOWED,
+        detail="The site of return_url is not one that this tenant's payers may be sent to.",
+        pointer="/return_url",
+    )
+
+
 class Problem(Exception):
     """Raised anywhere, answered as its declared problem. ``pointer`` is a JSON pointer into the
     body; ``extra`` members join the answer."""

@@ -24,7 +24,7 @@ MASK = "***"
 _SECRET_WORDS = frozenset(
     {"authorization", "password", "passwd", "secret", "secrets", "token", "tokens", "apikey"}
     | {"credential", "credentials", "signature", "cookie", "card", "pan", "cvc", "cvv", "iban"}
-    | {"email", "mail", "phone"}
+    | {"email", "mail", "phone", "mandate"}
 )
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _CARD_NUMBER = re.compile(

@@ -34,6 +34,18 @@ provider_calls = Counter(
     ["provider", "operation", "outcome"],
     registry=registry,
 )
+provider_seconds = Histogram(
+    "subledger_provider_seconds",
+    "Time of a call to a provider, without waiting for its turn.",
+    ["provider", "operation"],
+    registry=registry,
+)
+oldest_state_seconds = Gauge(
+    "subledger_oldest_state_seconds",
+    "Age of what has been longest in a state that is not the last one (wall clock).",
+    ["kind", "state"],
+    registry=registry,
+)
 
 
 def exposition() -> bytes:

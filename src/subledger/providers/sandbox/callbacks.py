@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,6 +23,7 @@ from subledger.providers.sandbox import faults, store
 from subledger.providers.sandbox.adapter import SIGNATURE, sign
 
 MOST_TRIES = 10
+MOST_NOW = 50
 SEND_S, ROUND_S = 5.0, 10.0
 """Limits of one delivery and of one round of them: well within a claim's lease."""
 _DUE = story("sandbox.callbacks_due")
@@ -30,6 +31,7 @@ _CLAIM = story("sandbox.claim_callbacks")
 _RESULT = story("sandbox.record_callbacks")
 _SENT = crashpoints.point("sandbox.callback.after_send")
 _log = structlog.get_logger()
+DueAct = Callable[[Tx, Sequence[Due]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +52,17 @@ async def owe(tx: Tx, owed: Sequence[Owed]) -> None:
     wanted: dict[UUID, int] = {}
     for each in owed:
         wanted[each.tenant_id] = wanted.get(each.tenant_id, 0) + 1
-    spoiled = await store.take_faults(tx, wanted, modes=faults.WEBHOOK)
+    spoiled = await store.take_faults(tx, wanted, modes=faults.at("webhook"))
     rows, due = [], []
     for each in owed:
         spent = spoiled.get(each.tenant_id)
         fault = spent.pop() if spent else ""
         callback = tx.ids.new()
-        body = {"id": ids.text("cb", callback), "type": each.kind, "data": each.data}
+        data = each.data
+        if fault == "webhook_foreign":
+            data = {name: _another(text, tx.ids.new()) for name, text in each.data.items()}
+        body = {"id": ids.text("cb", callback), "type": each.kind, "data": data}
+        due_at = each.due_at + faults.DELAYS.get(fault, timedelta())
         # A repeated delivery is the same notification: the same body and id once more.
         for _ in range(faults.DELIVERIES.get(fault, 1)):
             row_id = tx.ids.new()
@@ -67,12 +73,26 @@ async def owe(tx: Tx, owed: Sequence[Owed]) -> None:
                     "body": msgspec.json.encode(body).decode(),
                     "state": "waiting",
                     "tries": 0,
-                    "created_at": each.due_at,
+                    "created_at": due_at,
+                    "signature": faults.SIGNATURES.get(fault, "right"),
                 }
             )
-            due.append(_due(each.tenant_id, row_id, each.about, each.due_at, tries=0))
+            due.append(_due(each.tenant_id, row_id, each.about, due_at, tries=0))
     await store.add_callbacks(tx, rows)
     await store.due.put(tx, due)
+
+
+async def tell_of_page(tx: Tx, page: Any, kind: str) -> None:
+    """Owe the merchant a webhook about a page, due now by the tenant's clock."""
+    data = {"attempt_id": page.attempt_id, "page_id": ids.text("page", page.id)}
+    at = await tx.now(page.tenant_id)
+    await owe(tx, [Owed(page.tenant_id, kind, page.id, data, at)])
+
+
+def _another(text: str, other: UUID) -> str:
+    """The name of an object of the same kind that is none of this merchant's."""
+    prefix, _, rest = text.rpartition("_")
+    return ids.text(prefix, other) if prefix and len(rest) > 20 else f"{text}-foreign"
 
 
 def _due(tenant_id: UUID, row_id: UUID, about: UUID, due_at: datetime, *, tries: int) -> Due:
@@ -99,11 +119,15 @@ class Callbacks:
         credentials: Callable[[UUID], tuple[str, str]],
         transport: Transport,
         clock_s: Callable[[], int] = lambda: int(time.time()),
+        *,
+        others: Mapping[str, DueAct] | None = None,
     ) -> None:
+        """``others`` act on what becomes due beside callbacks, by kind."""
         self._database = database
         self._credentials = credentials
         self._transport = transport
         self._clock_s = clock_s
+        self._others = others or {}
 
     async def become_due(self, limit: int) -> int:
         """Callbacks whose moment has come (the tenant's clock) become ready to be sent."""
@@ -112,10 +136,18 @@ class Callbacks:
             ready = [
                 {"tenant_id": row.tenant_id, "id": row.id, "state": "ready", "tries": row.number}
                 for row in rows
+                if row.kind == store.CALLBACK
             ]
             await store.set_callbacks(tx, ready)
             await store.due.drop(tx, ((row.tenant_id, row.kind, row.id) for row in rows))
+            for kind, act in self._others.items():
+                await act(tx, [row for row in rows if row.kind == kind])
             return len(rows)
+
+    async def tell_now(self) -> None:
+        """Deliver what is due, once."""
+        await self.become_due(MOST_NOW)
+        await self.deliver(MOST_NOW)
 
     async def deliver(self, limit: int) -> int:
         """Send what is ready, one after another; a failure is due again later, by the tenant's
@@ -142,10 +174,11 @@ class Callbacks:
         assert_no_transaction("a webhook")
         body = row.body.encode()
         _, secret = self._credentials(row.tenant_id)
-        headers = {
-            "content-type": "application/json",
-            SIGNATURE: sign(body, secret, self._clock_s()),
-        }
+        headers = {"content-type": "application/json"}
+        spoiled = row.signature if row.tries == 1 else "right"
+        if spoiled != "none":
+            key = secret if spoiled == "right" else "not the secret"
+            headers[SIGNATURE] = sign(body, key, self._clock_s())
         try:
             async with asyncio.timeout(SEND_S):
                 answer = await self._transport.send(HttpRequest("POST", path, headers, body))

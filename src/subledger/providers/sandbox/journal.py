@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,14 @@ from sqlalchemy import Row
 
 from subledger.platform import ids
 from subledger.platform.db import Database, Tx, story
-from subledger.providers.sandbox import cards, faults, store
+from subledger.providers.sandbox import (
+    cards,
+    disputes,
+    faults,
+    secure_store,
+    settlements_store,
+    store,
+)
 from subledger.providers.sandbox.callbacks import Owed, owe
 
 _CHARGE = story("sandbox.charge")
@@ -26,7 +33,14 @@ Key = tuple[UUID, str]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One charge as it was asked for. ``key`` is its idempotency key."""
+    """One charge as it was asked for. ``key`` is its idempotency key.
+
+    ``secret_hash`` is of the unguessable part of the address at which the payer may have to
+    confirm it, ``return_url`` where the payer goes then. ``page_id`` is set for a try on a page;
+    ``declined`` if that is to be declined whatever the card; ``mandate`` is what its payer agreed
+    to, if the card is to be kept. ``customer_id`` and ``invoice_id`` are what the merchant says
+    that it is for.
+    """
 
     tenant_id: UUID
     key: str
@@ -34,6 +48,13 @@ class Asked:
     token: str
     amount_minor: int
     currency: str
+    customer_id: str | None = None
+    invoice_id: str | None = None
+    secret_hash: bytes = b""
+    return_url: str = ""
+    page_id: UUID | None = None
+    mandate: str | None = None
+    declined: bool = False
 
     def hash(self) -> bytes:
         text = f"{self.attempt_id}|{self.token}|{self.amount_minor}|{self.currency}"
@@ -42,11 +63,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What became of it: ``succeeded``, ``declined``, or ``processing`` until the bank decides.
+    """What became of it: ``succeeded``, ``declined``, ``requires_action`` while the payer is to
+    confirm it, or ``processing`` until the bank decides.
 
     ``fault`` is how the answer goes wrong on its way, if it does.
     """
 
+    key: str
     charge_id: UUID
     attempt_id: str
     status: str
@@ -55,10 +78,12 @@ class Told:
     currency: str
     at: datetime
     fault: str | None = None
+    expires_at: datetime | None = None
+    """Until when an authorization can be captured."""
 
     def answer(self) -> dict[str, Any]:
         """As the interface says it."""
-        return {
+        answer = {
             "id": ids.text("ch", self.charge_id),
             "attempt_id": self.attempt_id,
             "status": self.status,
@@ -67,6 +92,9 @@ class Told:
             "currency": self.currency,
             "at": self.at.isoformat(),
         }
+        if self.expires_at is not None:
+            answer["expires_at"] = self.expires_at.isoformat()
+        return answer
 
 
 class KeyReused(Exception):
@@ -170,38 +198,102 @@ async def _charge_fresh(
     wanted: dict[UUID, int] = {}
     for each in fresh:
         wanted[each.tenant_id] = wanted.get(each.tenant_id, 0) + 1
-    spoiled = await store.take_faults(tx, wanted, modes=faults.CHARGE) if faulty else {}
+    modes = faults.at("charge")
+    spoiled = await store.take_faults(tx, wanted, modes=modes) if faulty else {}
 
     tries = {key: row.tries for key, row in methods.items()}
-    answers, rows, later = {}, [], []
+    answers, rows, owed, asking, disputed = {}, [], [], [], []
     for each in fresh:
         now = clocks[each.tenant_id]
-        verdict = _judge(methods.get((each.tenant_id, each.token)), tries)
         spent = spoiled.get(each.tenant_id)
         fault = spent.pop() if spent else None
+        verdict = judge(each, methods.get((each.tenant_id, each.token)), tries, fault)
         row = _row(each, verdict, charge_id=tx.ids.new(), now=now)
+        if verdict.asks or verdict.code == cards.LATE:
+            asking.append(_challenge(each, row, state="open" if verdict.asks else "checking"))
+        if verdict.asks:
+            continue
+        if fault == faults.KEY_EXPIRED:
+            row["idempotency_key"] += f".{row['id'].hex}"
+        answer = told(row, now, fault)
+        if verdict.captured and fault in {faults.PHANTOM, faults.SHORT}:
+            answer, row = replace(answer, fault=None), _falsified(row, str(fault))
         if verdict.code != cards.LOST:
             rows.append(row)
-        if row["settles_at"] is not None:
-            later.append(row)
+        if row["settles_at"] is not None or fault == faults.WEBHOOK_FIRST:
+            owed.append(settled(row))
+        if verdict.disputed_after_s is not None:
+            disputed.append((row, timedelta(seconds=verdict.disputed_after_s)))
         if not verdict.reply:
-            fault = faults.NO_REPLY
-        answers[each.tenant_id, each.key] = (row["request_hash"], told(row, now, fault))
+            answer = replace(answer, fault=faults.NO_REPLY)
+        answers[each.tenant_id, each.key] = (row["request_hash"], answer)
     if await store.add_charges(tx, rows) < len(rows):
         raise Raced
+    answers |= await _ask_payers(tx, asking)
+    await settlements_store.add_subjects(tx, fresh)
     await store.count_tries(
         tx, [{"tenant_id": key[0], "token": key[1], "tries": tries[key]} for key in counted]
     )
-    await owe(tx, [_settled(row) for row in later])
+    await owe(tx, owed)
+    await disputes.open_later(tx, disputed)
     return answers
 
 
-def _judge(method: Row[Any] | None, tries: dict[Key, int]) -> cards.Verdict:
-    if method is None:
+async def _ask_payers(tx: Tx, asking: Sequence[Mapping[str, Any]]) -> dict[Key, tuple[bytes, Told]]:
+    """Begin what payers have to confirm; asked again it is the same."""
+    standing = await secure_store.add(tx, asking)
+    if any(row.state in {"confirmed", "declined", "expired"} for row in standing.values()):
+        raise Raced  # decided meanwhile: the journal has it
+    return {
+        key: (bytes(row.request_hash), waiting(row))
+        for key, row in standing.items()
+        if row.state == "open"
+    }
+
+
+def _challenge(asked: Asked, row: Mapping[str, Any], *, state: str) -> dict[str, Any]:
+    shared = ("tenant_id", "idempotency_key", "id", "attempt_id", "token", "amount_minor")
+    return {name: row[name] for name in shared} | {
+        "currency": row["currency"],
+        "request_hash": row["request_hash"],
+        "secret_hash": asked.secret_hash,
+        "page_id": asked.page_id,
+        "mandate": asked.mandate,
+        "return_url": asked.return_url,
+        "state": state,
+        "created_at": row["at"],
+    }
+
+
+def waiting(row: Row[Any]) -> Told:
+    """A charge that its payer has to confirm."""
+    return Told(
+        key=row.idempotency_key,
+        charge_id=row.id,
+        attempt_id=row.attempt_id,
+        status="requires_action",
+        code="requires_action",
+        amount_minor=row.amount_minor,
+        currency=row.currency,
+        at=row.created_at,
+    )
+
+
+def judge(
+    asked: Asked, method: Row[Any] | None, tries: dict[Key, int], fault: str | None
+) -> cards.Verdict:
+    """What the bank says to a charge; counts the try."""
+    if method is None or method.detached_at is not None:
         return cards.Verdict(captured=False, code="unknown_token")
     key = (method.tenant_id, method.token)
-    verdict = cards.judge(method.kind, tries[key])
+    verdict = cards.judge(method.kind, tries[key], on_page=asked.page_id is not None)
     tries[key] += 1
+    if fault == faults.DECLINED or asked.declined:
+        return cards.Verdict(False, "do_not_honor")
+    if fault == faults.STORED_500:
+        return cards.Verdict(False, cards.STORED)
+    if fault == faults.ACTION_LATE:
+        return cards.Verdict(True, cards.LATE, settles_after_s=cards.LATE_AFTER_S)
     return verdict
 
 
@@ -223,11 +315,18 @@ def _row(asked: Asked, verdict: cards.Verdict, *, charge_id: UUID, now: datetime
     }
 
 
-def _settled(row: Mapping[str, Any]) -> Owed:
-    """The webhook of a charge that the bank decides later."""
+def _falsified(row: dict[str, Any], fault: str) -> dict[str, Any]:
+    """What the journal says although the answer says otherwise."""
+    if fault == faults.PHANTOM or row["amount_minor"] == 1:
+        return row | {"status": "declined", "code": "phantom"}
+    return row | {"amount_minor": row["amount_minor"] - 1}
+
+
+def settled(row: Mapping[str, Any]) -> Owed:
+    """The webhook of a charge, due when the bank has decided."""
     kind = "charge.succeeded" if row["status"] == "succeeded" else "charge.failed"
     data = {"attempt_id": row["attempt_id"], "charge_id": ids.text("ch", row["id"])}
-    return Owed(row["tenant_id"], kind, row["id"], data, row["settles_at"])
+    return Owed(row["tenant_id"], kind, row["id"], data, row["settles_at"] or row["at"])
 
 
 def told(row: Row[Any] | Mapping[str, Any], now: datetime, fault: str | None = None) -> Told:
@@ -238,11 +337,13 @@ def told(row: Row[Any] | Mapping[str, Any], now: datetime, fault: str | None = N
     """
     values = row if isinstance(row, Mapping) else row._mapping
     pending = values["settles_at"] is not None and values["settles_at"] > now
+    undecided = "requires_action" if values["code"] == cards.LATE else "processing"
     return Told(
+        key=values["idempotency_key"],
         charge_id=values["id"],
         attempt_id=values["attempt_id"],
-        status="processing" if pending else values["status"],
-        code="processing" if pending else values["code"],
+        status=undecided if pending else values["status"],
+        code=undecided if pending else values["code"],
         amount_minor=values["amount_minor"],
         currency=values["currency"],
         at=values["at"] if pending or values["settles_at"] is None else values["settles_at"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -34,11 +35,13 @@ _ADD_METHODS = Insert(
     tables.methods, [c.name for c in tables.methods.c], conflict="(tenant_id, token) DO NOTHING"
 )
 _METHODS = sql(
-    "SELECT m.tenant_id, m.token, m.kind, m.brand, m.last_four, m.tries"
+    "SELECT m.tenant_id, m.token, m.kind, m.brand, m.last_four, m.tries, m.expires_on,"
+    " m.detached_at, m.replaced_by, m.mandate"
     f" {by_keys('sandbox.methods m', tenant_id='tenants', token='tokens text')}"
 )
 _LOCK_METHODS = sql(
-    "SELECT m.tenant_id, m.token, m.kind, m.brand, m.last_four, m.tries"
+    "SELECT m.tenant_id, m.token, m.kind, m.brand, m.last_four, m.tries, m.expires_on,"
+    " m.detached_at, m.replaced_by, m.mandate"
     f" {by_keys('sandbox.methods m', tenant_id='tenants', token='tokens text')}"
     " FOR NO KEY UPDATE OF m"
 )
@@ -59,9 +62,30 @@ _CHARGES_BY_KEY = sql(
 _CHARGE_OF_ID = sql(
     f"SELECT {_CHARGE} FROM sandbox.charges c WHERE c.tenant_id = :tenant AND c.id = :id"
 )
+_CANCEL_CHARGE = sql(
+    "UPDATE sandbox.charges AS c SET status = 'declined', code = :code, settles_at = :at"
+    " WHERE c.tenant_id = :tenant AND c.id = :id AND c.settles_at > :at"
+    f" RETURNING {_CHARGE}"
+)
 _CHARGES_OF = sql(
     f"SELECT {_CHARGE} FROM sandbox.charges c"
     " WHERE c.tenant_id = :tenant AND c.attempt_id = :attempt ORDER BY c.at, c.id"
+)
+_LOCK_MERCHANT = sql(
+    "SELECT m.tenant_id FROM sandbox.merchants m WHERE m.tenant_id = :tenant FOR NO KEY UPDATE"
+)
+_ADD_REFUNDS = Insert(tables.refunds, [c.name for c in tables.refunds.c])
+_REFUND = (
+    "r.tenant_id, r.idempotency_key, r.id, r.charge_id, r.attempt_id, r.refund_id,"
+    " r.amount_minor, r.currency, r.status, r.code, r.request_hash, r.at, r.settles_at"
+)
+_REFUND_OF_KEY = sql(
+    f"SELECT {_REFUND} FROM sandbox.refunds r"
+    " WHERE r.tenant_id = :tenant AND r.idempotency_key = :key"
+)
+_REFUNDS_OF = sql(
+    f"SELECT {_REFUND} FROM sandbox.refunds r"
+    " WHERE r.tenant_id = :tenant AND r.attempt_id = :attempt ORDER BY r.at, r.id"
 )
 _ADD_PAGES = Insert(
     tables.pages, [c.name for c in tables.pages.c], conflict="(tenant_id, attempt_id) DO NOTHING"
@@ -82,7 +106,7 @@ _LOCK_PAGE = sql(
 )
 _SET_PAGE = Update(tables.pages, keys=["tenant_id", "id"], sets=["status", "saved_token", "tries"])
 _ADD_CALLBACKS = Insert(
-    tables.callbacks, ["tenant_id", "id", "body", "state", "tries", "created_at"]
+    tables.callbacks, ["tenant_id", "id", "body", "state", "tries", "created_at", "signature"]
 )
 _SET_CALLBACKS = Update(tables.callbacks, keys=["tenant_id", "id"], sets=["state", "tries"])
 _READY_CALLBACKS = sql(
@@ -103,7 +127,7 @@ _CLAIM_CALLBACKS = sql(
     UPDATE sandbox.callbacks c SET state = 'sending', claimed_at = clock_timestamp(),
         tries = c.tries + 1
     FROM mine WHERE c.tenant_id = mine.tenant_id AND c.id = mine.id
-    RETURNING c.tenant_id, c.id, c.body, c.tries
+    RETURNING c.tenant_id, c.id, c.body, c.tries, c.signature
     """
 )
 _ADD_FAULT = Insert(
@@ -117,6 +141,10 @@ _FAULTS = sql(
     " AND remaining > 0"
     " ORDER BY tenant_id, mode FOR NO KEY UPDATE"
 )
+_ALL_FAULTS = sql(
+    "SELECT mode, remaining FROM sandbox.faults WHERE tenant_id = :tenant AND remaining > 0"
+    " ORDER BY mode"
+)
 _SET_FAULTS = Update(tables.faults, keys=["tenant_id", "mode"], sets=["remaining"])
 _SUMMARY = sql(
     "SELECT currency, sum(amount_minor)::bigint AS captured_minor, count(*) AS captures,"
@@ -124,6 +152,11 @@ _SUMMARY = sql(
     " FROM sandbox.charges WHERE tenant_id = :tenant AND status = 'succeeded'"
     " AND (settles_at IS NULL OR settles_at <= :now)"
     " GROUP BY currency ORDER BY currency"
+)
+_REFUNDED = sql(
+    "SELECT currency, sum(amount_minor)::bigint AS refunded_minor"
+    " FROM sandbox.refunds WHERE tenant_id = :tenant AND status = 'succeeded'"
+    " AND (settles_at IS NULL OR settles_at <= :now) GROUP BY currency"
 )
 
 
@@ -189,8 +222,39 @@ async def charge_of_id(tx: Tx, tenant: UUID, charge_id: UUID) -> Row[Any] | None
     return rows[0] if rows else None
 
 
+async def cancel_charge(
+    tx: Tx, tenant: UUID, charge_id: UUID, *, code: str, at: datetime
+) -> Sequence[Row[Any]]:
+    """The charge, declined with ``code``, if its verdict was still to come at ``at``."""
+    return await tx.rows(_CANCEL_CHARGE, tenant=tenant, id=charge_id, code=code, at=at)
+
+
 async def charges_of(tx: Tx, tenant: UUID, attempt: str) -> Sequence[Row[Any]]:
     return await tx.rows(_CHARGES_OF, tenant=tenant, attempt=attempt)
+
+
+async def lock_merchant(tx: Tx, tenant: UUID) -> None:
+    """Let a merchant's refunds wait for one another."""
+    await tx.rows(_LOCK_MERCHANT, tenant=tenant)
+
+
+async def add_refunds(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    await _ADD_REFUNDS(tx, rows)
+
+
+async def refund_of_key(tx: Tx, tenant: UUID, key: str) -> Row[Any] | None:
+    rows = await tx.rows(_REFUND_OF_KEY, tenant=tenant, key=key)
+    return rows[0] if rows else None
+
+
+async def refunds_of(tx: Tx, tenant: UUID, attempt: str) -> Sequence[Row[Any]]:
+    return await tx.rows(_REFUNDS_OF, tenant=tenant, attempt=attempt)
+
+
+async def refunded(tx: Tx, tenant: UUID) -> dict[str, int]:
+    """Money given back by currency, as the journal says."""
+    rows = await tx.rows(_REFUNDED, tenant=tenant, now=await tx.now(tenant))
+    return {row.currency: row.refunded_minor for row in rows}
 
 
 async def add_pages(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -247,19 +311,27 @@ async def set_fault(tx: Tx, tenant: UUID, mode: str, remaining: int) -> None:
     await _ADD_FAULT(tx, [{"tenant_id": tenant, "mode": mode, "remaining": remaining}])
 
 
+async def faults_left(tx: Tx, tenant: UUID) -> dict[str, int]:
+    """How often each mode of a merchant is still to act."""
+    rows = await tx.rows(_ALL_FAULTS, tenant=tenant)
+    return {row.mode: row.remaining for row in rows}
+
+
 async def take_faults(
     tx: Tx, wanted: Mapping[UUID, int], *, modes: Sequence[str]
 ) -> dict[UUID, list[str]]:
     """The fault of each of the next ``wanted`` charges or webhooks of a tenant, while any remain.
 
-    Of several ``modes`` that are set the first by name is spent first.
+    Of several ``modes`` that are set the first by name is spent first; the last of the list is the
+    first one's.
     """
     taken: dict[UUID, list[str]] = {}
     spent = []
     for row in await tx.rows(_FAULTS, tenants=sorted(wanted), modes=list(modes)):
-        if row.tenant_id not in taken:
-            n = min(row.remaining, wanted[row.tenant_id])
-            taken[row.tenant_id] = [row.mode] * n
+        before = taken.setdefault(row.tenant_id, [])
+        n = min(row.remaining, wanted[row.tenant_id] - len(before))
+        if n > 0:
+            taken[row.tenant_id] = [row.mode] * n + before
             spent.append(
                 {"tenant_id": row.tenant_id, "mode": row.mode, "remaining": row.remaining - n}
             )

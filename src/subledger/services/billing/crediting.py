@@ -70,7 +70,7 @@ INVARIANTS = (
                   FROM billing.credit_note_lines GROUP BY tenant_id, credit_note_id) AS l
               ON l.tenant_id = n.tenant_id AND l.credit_note_id = n.id
             CROSS JOIN LATERAL (VALUES
-                ('receivable', -n.offset_minor), ('credit', -n.credit_minor),
+                ('receivable', -n.offset_minor), ('credit', -n.credit_minor - n.refund_minor),
                 ('deferred_revenue', l.deferred_minor), ('revenue', l.revenue_minor),
                 ('tax_payable', n.tax_minor)) AS v(ledger, amount_minor)
             WHERE n.status = 'issued' GROUP BY n.tenant_id, n.invoice_id, v.ledger
@@ -103,6 +103,56 @@ INVARIANTS = (
             GROUP BY tenant_id, account_id
         ) AS e USING (tenant_id, account_id)
         WHERE a.sum_minor IS DISTINCT FROM e.sum_minor
+        """,
+    ),
+    Invariant(
+        "refunds are booked, and none gives back more than was received",
+        """
+        SELECT coalesce(f.tenant_id, e.tenant_id) AS tenant_id,
+               format('account %s: refunded %s, booked %s', coalesce(f.account_id, e.account_id),
+                      f.sum_minor, e.sum_minor) AS detail
+        FROM (
+            SELECT tenant_id, account_id, currency, sum(amount_minor) AS sum_minor
+            FROM billing.refunds WHERE state <> 'failed' AND destination = 'method' GROUP BY 1, 2, 3
+        ) AS f FULL JOIN (
+            SELECT tenant_id, account_id, currency, sum(credit_minor - debit_minor) AS sum_minor
+            FROM billing.entries
+            WHERE kind IN ('refunded', 'credit_refunded', 'refund_failed')
+              AND split_part(ledger_account, ':', 1) = 'provider_clearing' GROUP BY 1, 2, 3
+        ) AS e USING (tenant_id, account_id, currency)
+        WHERE coalesce(f.sum_minor, 0) <> coalesce(e.sum_minor, 0)
+        UNION ALL
+        SELECT f.tenant_id, format('attempt %s: refunded %s', f.attempt_id, sum(f.amount_minor))
+        FROM billing.refunds f JOIN billing.receipts r
+          ON r.tenant_id = f.tenant_id AND r.attempt_id = f.attempt_id
+        WHERE f.state <> 'failed' AND f.destination = 'method'
+        GROUP BY f.tenant_id, f.attempt_id, r.applied_minor, r.unapplied_minor
+        HAVING sum(f.amount_minor) > r.applied_minor + r.unapplied_minor
+        """,
+    ),
+    Invariant(
+        "disputes are booked: what is open, what was lost, what the provider holds, and fees",
+        """
+        SELECT coalesce(d.tenant_id, e.tenant_id) AS tenant_id,
+               format('account %s, %s: %s, booked %s', coalesce(d.account_id, e.account_id),
+                      coalesce(d.ledger, e.ledger), d.sum_minor, e.sum_minor) AS detail
+        FROM (
+            SELECT x.tenant_id, x.account_id, x.currency, v.ledger, sum(v.amount_minor) AS sum_minor
+            FROM billing.disputes x CROSS JOIN LATERAL (VALUES
+                ('disputed', CASE x.state WHEN 'opened' THEN x.amount_minor ELSE 0 END),
+                ('chargeback_loss', CASE x.state WHEN 'lost' THEN x.amount_minor ELSE 0 END),
+                ('provider_clearing', -x.fee_minor
+                    - CASE x.state WHEN 'won' THEN 0 ELSE x.amount_minor END),
+                ('fees', x.fee_minor)) AS v(ledger, amount_minor)
+            GROUP BY 1, 2, 3, 4
+        ) AS d FULL JOIN (
+            SELECT tenant_id, account_id, currency, split_part(ledger_account, ':', 1) AS ledger,
+                   sum(debit_minor - credit_minor) AS sum_minor
+            FROM billing.entries
+            WHERE kind IN ('dispute_opened', 'dispute_won', 'dispute_lost', 'dispute_fee')
+            GROUP BY 1, 2, 3, 4
+        ) AS e USING (tenant_id, account_id, currency, ledger)
+        WHERE coalesce(d.sum_minor, 0) <> coalesce(e.sum_minor, 0)
         """,
     ),
     Invariant(

@@ -197,10 +197,14 @@ INVARIANTS = (
                 SELECT FROM billing.reservations r WHERE r.tenant_id = i.tenant_id
                   AND r.invoice_id = i.id AND r.state = 'held'))
            OR (i.status = 'paid'
-               AND i.total_minor > i.credit_applied_minor + i.offset_minor AND NOT EXISTS (
-                SELECT FROM billing.receipts r WHERE r.tenant_id = i.tenant_id
-                  AND r.invoice_id = i.id
-                  AND r.applied_minor = i.total_minor - i.credit_applied_minor - i.offset_minor))
+               AND i.total_minor > i.credit_applied_minor + i.offset_minor
+               AND i.total_minor - i.credit_applied_minor - i.offset_minor - (
+                SELECT coalesce(sum(r.applied_minor), 0) FROM billing.receipts r
+                WHERE r.tenant_id = i.tenant_id AND r.invoice_id = i.id
+                  AND (r.reversed_at IS NULL OR r.stays_applied)) <> (
+                SELECT coalesce(sum(t.amount_minor), 0) FROM billing.transfers t
+                WHERE t.tenant_id = i.tenant_id AND t.invoice_id = i.id
+                  AND t.kind = 'account_applied'))
         """,
     ),
     Invariant(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from subledger.platform.http.problems import UNKNOWN_REFERENCE as _UNKNOWN_REFERENCE
 from subledger.platform.http.problems import declare
+
+UNKNOWN_REFERENCE = _UNKNOWN_REFERENCE
 
 INVOICE_NOT_OPEN = declare(
     "invoice_not_open",
@@ -82,12 +85,6 @@ DISCOUNT_NOT_APPLICABLE = declare(
     status=422,
     title="The discount does not fit the subscription",
     fix="Use a percentage, or a fixed discount in the subscription's currency, each only once.",
-)
-UNKNOWN_REFERENCE = declare(
-    "unknown_reference",
-    status=422,
-    title="The body names something that does not exist",
-    fix="Check the id at the pointer; it must belong to this tenant.",
 )
 EXTERNAL_ID_TAKEN = declare(
     "external_id_taken",
@@ -254,8 +251,9 @@ NOTHING_TO_CREDIT = declare(
 REFUND_UNAVAILABLE = declare(
     "refund_unavailable",
     status=422,
-    title="Money is not sent back by credit notes yet",
-    fix="Leave out settlement: what was paid becomes credit that pays for later invoices.",
+    title="A credit note alone sends no money back",
+    fix="Refund the payment by POST /v1/payments/{id}/refunds, which issues the credit note; or"
+    " leave out settlement: what was paid becomes credit that pays for later invoices.",
 )
 CREDIT_NOTE_VOID = declare(
     "credit_note_void",
@@ -362,4 +360,17 @@ SUBSCRIPTION_NOT_PARKED = declare(
     title="Billing does not wait for a person here",
     fix="Read the subscription: only one with parked_reason can be released. A whole job is"
     " released by POST /v1/billing-parks/{id}/release.",
+)
+WORK_ITEM_NOT_REPAIRABLE = declare(
+    "work_item_not_repairable",
+    status=409,
+    title="The work item cannot be repaired so",
+    fix="Use an action of its kind, with what it needs; decide other kinds by hand and close them.",
+)
+REPAIR_UNSURE = declare(
+    "repair_unsure",
+    status=409,
+    title="The provider does not say what is true",
+    fix="Repair again later, or, where you know it for sure, say succeeded or failed with your"
+    " reference.",
 )

@@ -9,16 +9,19 @@ from subledger.contracts.calls import Call
 from subledger.contracts.checkouts import CollectionState
 from subledger.platform.db import Database, Tx, story
 from subledger.services.payments.store import methods, payments
+from subledger.services.payments.usecases.returns import Returns
 
 _READ = story("payments.read_collections", reads=True)
+_READ_RETURN = story("payments.read_return", reads=True)
 _READ_METHOD = story("payments.read_chargeable", reads=True)
 
 
 class Checkouts:
     """Reads only."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, returns: Returns) -> None:
         self._database = database
+        self._returns = returns
 
     async def collection_states(
         self, call: Call, invoice_ids: Sequence[UUID]
@@ -56,6 +59,15 @@ class Checkouts:
 
         return await self._database.transact(_READ_METHOD, read, tenants=[call.tenant_id])
 
+    async def methods_to_try(self, call: Call, customer_id: UUID) -> Sequence[UUID]:
+        """What the customer can be charged by now, in the customer's order."""
+        owner = (call.tenant_id, customer_id)
+
+        async def read(tx: Tx) -> list[UUID]:
+            return [row.id for row in (await methods.in_order(tx, [owner])).get(owner, ())]
+
+        return await self._database.transact(_READ_METHOD, read, tenants=[call.tenant_id])
+
     async def method_to_charge(
         self, call: Call, customer_id: UUID, method_id: UUID | None
     ) -> UUID | None:
@@ -67,3 +79,11 @@ class Checkouts:
             return found
 
         return await self._database.transact(_READ_METHOD, read, tenants=[call.tenant_id])
+
+    async def return_allowed(self, call: Call, address: str) -> bool:
+        """True if the tenant's payers may be sent to ``address``."""
+
+        async def read(tx: Tx) -> bool:
+            return await self._returns.allowed(tx, call.tenant_id, address)
+
+        return await self._database.transact(_READ_RETURN, read, tenants=[call.tenant_id])

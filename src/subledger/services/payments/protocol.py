@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from subledger.contracts import events
@@ -22,28 +22,35 @@ RECONCILE: Final = (
 )
 """When an unknown attempt is looked up again, each from the look before (Kill Bill's janitor)."""
 PAGE_POLLS: Final = (timedelta(hours=1), timedelta(hours=6))
-"""When an open page is looked up although no webhook came."""
+"""When what waits for its payer (a page, 3-D Secure) is looked up although no webhook came."""
 PAGE_OPEN: Final = timedelta(hours=23)
-"""A page is closed before billing gives up the purchase (24 hours)."""
+"""What waits for its payer is closed before billing gives up the purchase (24 hours)."""
 EXPIRE_AGAIN: Final = timedelta(hours=1)
 HORIZON: Final = timedelta(minutes=5)
 """A provider that does not know the attempt this long after it was lost never executed it."""
 MOST_TRIES: Final = 5
 """Calls that reached nobody, before the attempt fails without counting."""
 MOST_EXPIRIES: Final = 30
-CIRCUIT_OPEN: Final = "circuit_open"
-CIRCUIT_WAIT_S: Final = 10.0
-"""While a connection's breaker is open its attempts wait; waiting uses up no try."""
+LET_GO_BEFORE: Final = timedelta(days=1)
+"""What nobody captured is voided so long before its provider would let it expire."""
+HELD_BACK: Final = frozenset({"circuit_open", "rate_limited", "busy"})
+HELD_BACK_S: Final = 10.0
+"""While a connection's calls are held back its attempts wait; waiting uses up no try."""
 TERMINAL: Final = frozenset({"succeeded", "failed", "canceled"})
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A method that the payer agreed to save on the provider's page."""
+    """A method as the provider keeps it. ``reference`` names it in the provider's notifications
+    (empty: nothing does); ``expires_on`` is its last day, if that is known; ``mandate`` is what
+    its payer agreed to, encrypted."""
 
     token: str
     brand: str
     last_four: str
+    reference: str = ""
+    expires_on: date | None = None
+    mandate: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,17 @@ class ActionNeeded:
 
     redirect_url: str
     provider_ref: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Authorized:
+    """The money is set aside at the provider, until ``expires_at`` or, where that is not said, for
+    ``keeps_s`` seconds."""
+
+    provider_ref: str
+    amount_minor: int
+    expires_at: datetime | None = None
+    keeps_s: int = 7 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +101,10 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """Certainly not executed: nothing reached the provider."""
+    """Certainly not executed; worth another call no sooner than ``retry_after_s`` (wall clock)."""
 
     reason: str
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +117,19 @@ class Closed:
     """The page is closed at the provider and took nothing."""
 
 
-Finding = Captured | ActionNeeded | Refused | Lost | NotSent | Absent | Closed
+NOT_CONFIRMED: Final = Refused(decline="action", code="authentication_expired")
+"""A charge whose payer had to confirm it with the bank, and did not."""
+
+Finding = Captured | Authorized | ActionNeeded | Refused | Lost | NotSent | Absent | Closed
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Where an attempt stands. ``kind`` is ``charge`` or ``page``; ``action`` is why we looked:
-    ``call`` (its own call ended), ``fetch`` (a hint), ``reconcile`` or ``expire`` (it was due)."""
+    ``call`` (its own call ended), ``fetch`` (a hint), ``reconcile`` or ``expire`` (it was due),
+    ``cancel`` (a person's wish). ``asked_at`` is when the provider was asked: its answer is no
+    newer than that. ``is_current`` is false if another has claimed the attempt since: then only
+    what did happen counts."""
 
     kind: str
     state: str
@@ -113,6 +138,8 @@ class Standing:
     fetches: int
     lost_at: datetime | None
     action: str = "call"
+    asked_at: datetime | None = None
+    is_current: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +152,13 @@ class Decision:
     event: str | None = None
     refused: Refused | None = None
     captured: Captured | None = None
+    authorized: Authorized | None = None
     redirect_url: str | None = None
     provider_ref: str | None = None
     reconcile_in: timedelta | None = None
     expire_in: timedelta | None = None
+    let_go_in: timedelta | None = None
+    """When what nobody captured is voided."""
     back_off_s: float = 0
     tries: int = 0
     fetches: int = 0
@@ -143,6 +173,7 @@ _EVENTS: Final[Mapping[str, str]] = {
     "canceled": events.PAYMENT_CANCELED,
     "action_required": events.PAYMENT_REQUIRES_ACTION,
     "lost": events.PAYMENT_UNKNOWN,
+    "authorized": events.PAYMENT_AUTHORIZED,
 }
 
 
@@ -162,9 +193,16 @@ def decide(now: Standing, finding: Finding, at: datetime) -> Decision | None:
                 captured=finding,
                 provider_ref=finding.provider_ref,
             )
+        case Closed() if now.state == "ready" and now.action == "cancel":
+            decided = _move(now, "canceled")  # nothing was asked of a provider
         case _ if now.state in TERMINAL or now.state in {"reserving", "ready"}:
             pass
-        case Refused() if now.kind == "charge" or now.state == "in_flight":
+        case _ if not now.is_current and not isinstance(finding, ActionNeeded):
+            pass
+        case _ if now.state == "authorized" or isinstance(finding, Authorized):
+            decided = _in_two_stages(now, finding, at)
+        # A try that a page refused is not the page's end: only its opening can be refused.
+        case Refused() if now.kind == "charge" or (now.state, now.action) == ("in_flight", "call"):
             decided = _move(now, "failed", refused=finding, provider_ref=finding.provider_ref)
         case ActionNeeded() if now.state != "requires_action":
             decided = _move(
@@ -176,15 +214,42 @@ def decide(now: Standing, finding: Finding, at: datetime) -> Decision | None:
                 expire_in=PAGE_OPEN,
             )
         case Closed() if now.state in {"requires_action", "unknown"}:
-            decided = _move(now, "canceled")
+            # A page is an offer that nobody took; a charge was wanted, and its payer never came.
+            if now.kind == "charge":
+                decided = _move(now, "failed", refused=NOT_CONFIRMED)
+            else:
+                decided = _move(now, "canceled")
         case Lost() | NotSent() if now.state == "in_flight" and now.action == "call":
             decided = _not_done(now, finding)
-        case Absent() if now.state == "unknown" and _beyond_horizon(now, at):
-            refused = Refused(decline="soft", code="not_executed", counted=False)
-            decided = _move(now, "failed", refused=refused)
         case _ if now.state in {"unknown", "requires_action"}:
-            decided = _look_again(now, finding)
+            decided = _look_again(now, finding, at)
     return decided
+
+
+def expiry(finding: Authorized, at: datetime) -> datetime:
+    """When the provider lets an authorization go that was made or seen at ``at``."""
+    return finding.expires_at or at + timedelta(seconds=finding.keeps_s)
+
+
+def _in_two_stages(now: Standing, finding: Finding, at: datetime) -> Decision | None:
+    """The money is set aside; or what is set aside is let go, or a capture of it may have happened.
+    A refused capture changes nothing: the authorization stands, to be captured or voided still."""
+    match finding:
+        case Authorized() if now.state != "authorized":
+            return _move(
+                now,
+                "authorized",
+                authorized=finding,
+                provider_ref=finding.provider_ref,
+                let_go_in=expiry(finding, at) - LET_GO_BEFORE - at,
+            )
+        case Closed():
+            return _move(now, "canceled")
+        case Lost() if now.action == "capture":
+            return _move(now, "lost", lost=True, reconcile_in=RECONCILE[0], note=finding.reason)
+        case Refused() if now.action not in {"capture", "void"}:
+            return _move(now, "failed", refused=finding)
+    return None
 
 
 def _move(now: Standing, trigger: str, *, state: str | None = None, **rest: Any) -> Decision | None:
@@ -203,13 +268,13 @@ def _move(now: Standing, trigger: str, *, state: str | None = None, **rest: Any)
 def _not_done(now: Standing, finding: Lost | NotSent) -> Decision | None:
     """A call without an answer. Opening a page moves no money and has one key: it is asked again;
     a charge is never asked again unless nothing was sent."""
-    if finding == NotSent(CIRCUIT_OPEN):
+    if isinstance(finding, NotSent) and finding.reason in HELD_BACK:
         return Decision(
             state=step(ATTEMPT, now.state, "not_executed"),
             payment_status=now.payment_status,
             tries=now.tries,
-            back_off_s=CIRCUIT_WAIT_S,
-            note=CIRCUIT_OPEN,
+            back_off_s=max(finding.retry_after_s or HELD_BACK_S, 0.2),
+            note=finding.reason,
         )
     tries = now.tries + 1
     repeatable = isinstance(finding, NotSent) or now.kind == "page"
@@ -228,11 +293,17 @@ def _not_done(now: Standing, finding: Lost | NotSent) -> Decision | None:
 
 
 def _beyond_horizon(now: Standing, at: datetime) -> bool:
-    return now.lost_at is not None and at - now.lost_at >= HORIZON
+    # Who asked early and comes back late knows nothing of the time between.
+    asked_at = at if now.asked_at is None else min(at, now.asked_at)
+    return now.lost_at is not None and asked_at - now.lost_at >= HORIZON
 
 
-def _look_again(now: Standing, finding: Finding) -> Decision | None:
-    """Nothing definite was learnt: when to look next. A look that was due has used up its row."""
+def _look_again(now: Standing, finding: Finding, at: datetime) -> Decision | None:
+    """It was certainly never executed; or nothing definite was learnt: when to look next. A look
+    that was due has used up its row."""
+    if isinstance(finding, Absent) and now.state == "unknown" and _beyond_horizon(now, at):
+        refused = Refused(decline="soft", code="not_executed", counted=False)
+        return _move(now, "failed", refused=refused)
     fetches = now.fetches + 1
     same = Decision(
         state=now.state, payment_status=now.payment_status, tries=now.tries, fetches=fetches

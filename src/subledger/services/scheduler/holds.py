@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from subledger.platform.db import Tx, sql
 from subledger.platform.due import Due
 from subledger.platform.holding import Switch
-from subledger.services.scheduler import store
+from subledger.services.scheduler.store import collections as store
 
 switch = Switch("scheduler", "dunning", store.due.bring_back)
 

@@ -6,8 +6,8 @@ from subledger.platform.db import Database, story
 from subledger.platform.eventlog.tables import SEGMENT
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.service import Step
-from subledger.services.scheduler import store
 from subledger.services.scheduler.holds import switch
+from subledger.services.scheduler.store import collections as store
 from subledger.services.scheduler.usecases.announce import announce
 
 _ANNOUNCE = story("scheduler.announce")

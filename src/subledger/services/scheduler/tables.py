@@ -1,9 +1,10 @@
-"""Tables of the schema ``scheduler``: dunning policies, collections in dunning, due moments,
-and the kill switch behind which they wait."""
+"""Tables of the schema ``scheduler``: dunning policies, what they are chosen by, collections in
+dunning, due moments, and the kill switch behind which they wait."""
 
 from __future__ import annotations
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     Column,
@@ -26,10 +27,31 @@ policies = Table(
     "policies",
     metadata,
     Column("tenant_id", Uuid, primary_key=True),
-    Column("delays_s", JSONB, nullable=False),
-    Column("final_action", Text, nullable=False),
-    Column("hard_decline_stops", Boolean, nullable=False),
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("segment", JSONB),
+    Column("terms", JSONB, nullable=False),
     Column("updated_at", _when, nullable=False),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("timezone", Text, nullable=False),
+)
+
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("account_id", Uuid, nullable=False),
+    Column("plan_id", Uuid, nullable=False),
+    Column("product_id", Uuid, nullable=False),
+    Column("currency", Text, nullable=False),
 )
 
 collections = Table(
@@ -44,6 +66,15 @@ collections = Table(
     Column("first_failed_at", _when, nullable=False),
     Column("outcome", Text, nullable=False),
     Column("ended_at", _when),
+    Column("subscription_ids", ARRAY(Uuid), nullable=False),
+    Column("amount_minor", BigInteger),
+    Column("currency", Text),
+    Column("policy_id", Uuid),
+    Column("policy_name", Text, nullable=False),
+    Column("policy_version", BigInteger, nullable=False),
+    Column("terms", JSONB),
+    Column("method_id", Uuid),
+    Column("new_method_id", Uuid),
 )
 
 holds = Table(

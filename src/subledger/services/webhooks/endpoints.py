@@ -15,10 +15,13 @@ from subledger.contracts.calls import Call
 from subledger.contracts.endpoints import Endpoint, EndpointRequest
 from subledger.platform.db import Database, Tx, story
 from subledger.services.webhooks import store
+from subledger.services.webhooks.usecases.replay import reseal
 
 _REGISTER = story("webhooks.register_endpoint")
+_RESEAL = story("webhooks.reseal_endpoints")
 _FIND = story("webhooks.find_endpoint", reads=True)
-KEPT_S = 60.0
+KEPT_S = 10.0
+"""How long a process may take an address or a secret for valid that was replaced."""
 _MOST_KEPT = 10_000
 
 
@@ -34,7 +37,7 @@ class Known:
 
 
 class Endpoints:
-    """Endpoints of all tenants; an answer is kept a minute, since every notification asks."""
+    """Endpoints of all tenants; an answer is kept ten seconds, since every notification asks."""
 
     def __init__(self, database: Database, fernet: MultiFernet) -> None:
         self._database = database
@@ -42,7 +45,7 @@ class Endpoints:
         self._kept: OrderedDict[bytes, tuple[float, Known]] = OrderedDict()
 
     async def register(self, call: Call, request: EndpointRequest) -> Endpoint:
-        """Open the connection's endpoint; asked again it is the same path."""
+        """Open the connection's endpoint: the same path as before, until the number grows."""
         token = secrets.token_urlsafe(32)
 
         async def work(tx: Tx) -> str:
@@ -54,16 +57,21 @@ class Endpoints:
                 token_hash=_hash(token),
                 token_encrypted=self._fernet.encrypt(token.encode()),
                 secret_encrypted=self._fernet.encrypt(request.secret.encode()),
+                number=request.number,
+                revision=request.revision,
             )
             return self._fernet.decrypt(bytes(row.token_encrypted)).decode()
 
         kept = await self._database.transact(_REGISTER, work, tenants=[call.tenant_id])
+        for digest, (_, known) in list(self._kept.items()):
+            if known.connection_id == request.connection_id:
+                del self._kept[digest]
         return Endpoint(
             connection_id=request.connection_id, path=f"/webhooks/{request.provider}/{kept}"
         )
 
     def remembered(self, token: str) -> Known | None:
-        """The endpoint if it was found within the last minute; no I/O."""
+        """The endpoint if it was found a moment ago; no I/O."""
         kept = self._kept.get(_hash(token))
         return kept[1] if kept is not None and kept[0] > time.monotonic() else None
 
@@ -90,6 +98,17 @@ class Endpoints:
             while len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
         return found
+
+    async def reseal(self, tenant_id: UUID) -> None:
+        """Encrypt the tenant's tokens and secrets with the newest key."""
+        after: UUID | None = UUID(int=0)
+        while after is not None:
+            start = after
+
+            async def work(tx: Tx, start: UUID = start) -> UUID | None:
+                return await reseal(tx, self._fernet, tenant_id=tenant_id, after=start)
+
+            after = await self._database.transact(_RESEAL, work, tenants=[tenant_id])
 
 
 def _hash(token: str) -> bytes:

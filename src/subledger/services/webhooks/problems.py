@@ -16,6 +16,12 @@ UNREADABLE = declare(
     title="The notification cannot be read",
     fix="Send the provider's notification unchanged.",
 )
+SEALED = declare(
+    "webhook_sealed",
+    status=409,
+    title="The notification's body cannot be opened",
+    fix="Add the key that encrypted it to SUBLEDGER_ENCRYPTION_KEYS again.",
+)
 TOO_LARGE = declare(
     "webhook_too_large",
     status=413,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, DateTime, LargeBinary, MetaData, Table, Text, Uuid
+from sqlalchemy import Column, DateTime, Integer, LargeBinary, MetaData, Table, Text, Uuid
 
 metadata = MetaData(schema="webhooks")
 _when = DateTime(timezone=True)
@@ -17,6 +17,8 @@ endpoints = Table(
     Column("token_hash", LargeBinary, nullable=False),
     Column("token_encrypted", LargeBinary, nullable=False),
     Column("secret_encrypted", LargeBinary, nullable=False),
+    Column("address_number", Integer, nullable=False),
+    Column("revision", Integer, nullable=False),
     Column("created_at", _when, nullable=False),
 )
 

@@ -7,6 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter
 
 from subledger.contracts.checkouts import Checkouts
+from subledger.contracts.repairs import Repairs
 from subledger.platform.db import Database, Tx
 from subledger.platform.eventlog.http import router as event_feed
 from subledger.platform.http.idempotency import Keys
@@ -17,6 +18,7 @@ from subledger.services.billing.http import (
     credit_notes,
     customers,
     discounts,
+    disputes,
     guard,
     invoices,
     invoicing,
@@ -24,9 +26,12 @@ from subledger.services.billing.http import (
     plan_migrations,
     promotions,
     quantities,
+    refunds,
     revenue,
     subscriptions,
     taxes,
+    unapplied,
+    work_item_repairs,
 )
 from subledger.services.billing.store import accounts
 from subledger.services.billing.terms import TermsMemory
@@ -38,7 +43,9 @@ async def _customer_exists(tx: Tx, tenant_id: UUID, customer_id: UUID) -> bool:
     return bool(await accounts.customers(tx, [(tenant_id, customer_id)]))
 
 
-def routers(database: Database, checkouts: Checkouts, memory: TermsMemory) -> list[APIRouter]:
+def routers(
+    database: Database, checkouts: Checkouts, repairs: Repairs, memory: TermsMemory
+) -> list[APIRouter]:
     """All of billing's routes, and the tenant's event feed, which knows customers by billing."""
     return [
         customers.router(database, KEYS),
@@ -54,8 +61,12 @@ def routers(database: Database, checkouts: Checkouts, memory: TermsMemory) -> li
         credit_notes.router(database, KEYS, memory),
         adjustments.router(database, KEYS),
         *ledger.routers(database, KEYS),
+        work_item_repairs.router(database, repairs),
         *guard.routers(database, KEYS, memory),
         *plan_migrations.routers(database, memory, KEYS),
         revenue.router(database),
+        disputes.router(database, KEYS),
+        refunds.router(database, KEYS),
+        unapplied.router(database, KEYS, memory),
         event_feed(database, subject_exists=_customer_exists),
     ]

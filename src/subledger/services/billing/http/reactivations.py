@@ -6,12 +6,14 @@ from uuid import UUID
 
 from fastapi import APIRouter, Response
 
+from subledger.contracts.calls import Call
 from subledger.contracts.checkouts import Checkouts
 from subledger.core.errors import CoreError
 from subledger.platform.db import Tx
 from subledger.platform.http.callers import CallerAdmin
-from subledger.platform.http.problems import problems
+from subledger.platform.http.problems import foreign_return_url, problems
 from subledger.platform.http.replay import replayed
+from subledger.services.billing.flows.buy import Buyers
 from subledger.services.billing.http import outcomes
 from subledger.services.billing.http.changes import Actions, refused
 from subledger.services.billing.http.stories import SUBSCRIBE
@@ -23,7 +25,13 @@ from subledger.services.billing.usecases import reactivate
 from subledger.services.billing.usecases.reactivate import ReactivateRequest
 
 
-def add(routes: APIRouter, checkouts: Checkouts, actions: Actions, memory: TermsMemory) -> None:
+def add(
+    routes: APIRouter,
+    buyers: Buyers,
+    checkouts: Checkouts,
+    actions: Actions,
+    memory: TermsMemory,
+) -> None:
     """``/v1/subscriptions/{id}/reactivate``."""
 
     @routes.post(
@@ -41,10 +49,8 @@ def add(routes: APIRouter, checkouts: Checkouts, actions: Actions, memory: Terms
                 "subscription_not_ended",
                 "customer_deleted",
                 "invoice_still_open",
-                "price_missing_for_currency",
-                "billing_anchor_does_not_fit",
-                "invalid_request",
-                "forbidden",
+                *("price_missing_for_currency", "billing_anchor_does_not_fit"),
+                *("return_url_not_allowed", "invalid_request", "forbidden"),
             )
         },
     )
@@ -60,7 +66,14 @@ def add(routes: APIRouter, checkouts: Checkouts, actions: Actions, memory: Terms
             cause=caller.request_id,
         )
 
+        returns_to = body.return_url
+        allowed = returns_to is None or await checkouts.return_allowed(
+            Call(caller.tenant_id), returns_to
+        )
+
         async def work(tx: Tx, _subscription_id: UUID) -> None:
+            if not allowed:  # here: a repeated request gets its first answer
+                raise foreign_return_url()
             try:
                 await reactivate.reactivate(tx, memory, request)
             except CoreError as wrong:
@@ -80,4 +93,4 @@ def add(routes: APIRouter, checkouts: Checkouts, actions: Actions, memory: Terms
             new_id=subscription_id,
         )
         replayed(response, answered)
-        return await outcomes.waited(actions.database, checkouts, caller, subscription_id)
+        return await outcomes.waited(buyers, caller, subscription_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
@@ -11,11 +10,12 @@ from fastapi import APIRouter, Query, Response
 from subledger.contracts.calls import Call
 from subledger.contracts.checkouts import Checkouts
 from subledger.platform.db import Database, Tx
-from subledger.platform.http.callers import Caller, CallerAdmin, CallerRead
+from subledger.platform.http.callers import CallerAdmin, CallerRead
 from subledger.platform.http.idempotency import Keys
 from subledger.platform.http.pages import Page, PageQuery, page
 from subledger.platform.http.problems import Problem, problems
 from subledger.platform.http.replay import replayed
+from subledger.services.billing.flows.buy import Buyers
 from subledger.services.billing.http import (
     anchors,
     changes,
@@ -27,7 +27,8 @@ from subledger.services.billing.http import (
     reactivations,
 )
 from subledger.services.billing.http.paging import before_id, before_number, id_key
-from subledger.services.billing.http.stories import READ, SUBSCRIBE
+from subledger.services.billing.http.purchases import Purchases, request
+from subledger.services.billing.http.stories import READ
 from subledger.services.billing.schemas.purchases import PurchasePreview
 from subledger.services.billing.schemas.references import CustomerId, SubscriptionId
 from subledger.services.billing.schemas.subscriptions import (
@@ -53,8 +54,10 @@ async def load(tx: Tx, tenant_id: UUID, subscription_id: UUID) -> Subscription:
 def router(database: Database, checkouts: Checkouts, memory: TermsMemory, keys: Keys) -> APIRouter:
     """``/v1/subscriptions``."""
     routes = APIRouter(prefix="/v1/subscriptions", tags=["Subscriptions"])
-    _add_create(routes, database, checkouts, memory, keys)
-    _add_preview(routes, database, checkouts, memory)
+    buyers = Buyers(database, checkouts)
+    purchases = Purchases(database, checkouts, memory, keys)
+    _add_create(routes, purchases, buyers)
+    _add_preview(routes, database, purchases, memory)
     _add_reads(routes, database, memory)
     actions = changes.Actions(database, keys, load)
     changes.add(routes, actions, memory)
@@ -62,31 +65,8 @@ def router(database: Database, checkouts: Checkouts, memory: TermsMemory, keys: 
     one_off.add(routes, actions, memory)
     endings.add(routes, actions, memory)
     pauses.add(routes, actions, memory)
-    reactivations.add(routes, checkouts, actions, memory)
+    reactivations.add(routes, buyers, checkouts, actions, memory)
     return routes
-
-
-def _request(
-    caller: Caller, body: SubscriptionNew, subscription_id: UUID, method_id: UUID | None
-) -> subscribe.SubscribeRequest:
-    return subscribe.SubscribeRequest(
-        tenant_id=caller.tenant_id,
-        subscription_id=subscription_id,
-        customer_id=body.customer_id,
-        beneficiary_id=body.beneficiary_id or body.customer_id,
-        plan_id=body.plan_id,
-        currency=body.currency,
-        quantity=body.quantity,
-        discount_ids=tuple(body.discount_ids),
-        collection=body.collection,
-        payment_method_id=body.payment_method_id,
-        return_url=body.return_url,
-        proration=body.mode(),
-        start=body.start(),
-        charged_method_id=method_id,
-        cause=caller.request_id,
-        promotion_codes=tuple(body.promotion_codes),
-    )
 
 
 _REFUSALS = (
@@ -98,16 +78,15 @@ _REFUSALS = (
     "start_out_of_range",
     "payment_method_required",
     "billing_limit_exceeded",
+    "return_url_not_allowed",
     "invalid_request",
 )
 
 
 def _add_create(
     routes: APIRouter,
-    database: Database,
-    checkouts: Checkouts,
-    memory: TermsMemory,
-    keys: Keys,
+    purchases: Purchases,
+    buyers: Buyers,
 ) -> None:
     @routes.post(
         "",
@@ -131,70 +110,15 @@ def _add_create(
     async def create_subscription(
         body: SubscriptionNew, caller: CallerAdmin, response: Response
     ) -> Purchase:
-        paying = await _paying(database, checkouts, memory, Call(caller.tenant_id), body)
-
-        async def work(tx: Tx, subscription_id: UUID) -> None:
-            charged_id = paying.checked()  # here: a repeated request gets its first answer
-            request = _request(caller, body, subscription_id, charged_id)
-            await subscribe.subscribe(tx, memory, [request])
-
-        async def again(_tx: Tx, _subscription_id: UUID) -> None:
-            return None
-
-        answered = await keys.run(
-            database,
-            SUBSCRIBE,
-            caller,
-            operation="subscriptions.create",
-            body=body,
-            work=work,
-            load=again,
-        )
+        answered = await purchases.make(caller, body)
         replayed(response, answered)
-        return await outcomes.waited(database, checkouts, caller, answered.resource_id)
-
-
-@dataclass(frozen=True, slots=True)
-class _Paying:
-    """What payments says of a purchase: whether the method named can be charged, and the one that
-    would be, where the purchase depends on one."""
-
-    is_usable: bool
-    charged_id: UUID | None
-
-    def checked(self) -> UUID | None:
-        """Raises unknown_reference."""
-        if not self.is_usable:
-            raise Problem(
-                "unknown_reference",
-                pointer="/payment_method_id",
-                detail="The customer has no such payment method, or it was detached.",
-            )
-        return self.charged_id
-
-
-async def _paying(
-    database: Database,
-    checkouts: Checkouts,
-    memory: TermsMemory,
-    call: Call,
-    body: SubscriptionNew,
-) -> _Paying:
-    """Asked before the purchase's transaction, since payments may be another process."""
-    method_id = body.payment_method_id
-    usable = method_id is None or await checkouts.chargeable(call, body.customer_id, method_id)
-    async with database.transaction(READ, tenants=[call.tenant_id]) as tx:
-        wanted = await subscribe.needs_method(
-            tx, memory, tenant_id=call.tenant_id, plan_id=body.plan_id, start=body.start()
+        return await outcomes.waited(
+            buyers, caller, answered.resource_id, at_once=not answered.value
         )
-    if not wanted:
-        return _Paying(usable, None)
-    charged_id = await checkouts.method_to_charge(call, body.customer_id, method_id)
-    return _Paying(usable, charged_id)
 
 
 def _add_preview(
-    routes: APIRouter, database: Database, checkouts: Checkouts, memory: TermsMemory
+    routes: APIRouter, database: Database, purchases: Purchases, memory: TermsMemory
 ) -> None:
     @routes.post(
         "/preview",
@@ -206,10 +130,10 @@ def _add_preview(
     )
     async def preview_subscription(body: SubscriptionNew, caller: CallerRead) -> PurchasePreview:
         tenant_id = caller.tenant_id
-        paying = await _paying(database, checkouts, memory, Call(tenant_id), body)
+        paying = await purchases.paying(Call(tenant_id), body)
         async with database.transaction(READ, tenants=[tenant_id]) as tx:
-            request = _request(caller, body, tx.ids.new(), paying.checked())
-            made = await subscribe.preview(tx, memory, request)
+            asked = request(caller, body, tx.ids.new(), paying.checked())
+            made = await subscribe.preview(tx, memory, asked)
             described = await changes.descriptions(tx, tenant_id, made.draft)
         return PurchasePreview.of(made, described)
 

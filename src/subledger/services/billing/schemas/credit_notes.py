@@ -126,7 +126,8 @@ class CreditNoteNew(Strict):
     settlement: Literal["credit", "refund"] = Field(
         default="credit",
         description="What becomes of the part that was paid: the customer's credit. What is still"
-        " open is taken off the invoice. `refund` is refused until refunds exist.",
+        " open is taken off the invoice. `refund` is refused: refund the payment, which issues a"
+        " note.",
     )
 
 
@@ -159,7 +160,9 @@ class CreditNote(Strict):
     total_minor: int
     offset_minor: int = Field(description="What was open and need not be paid any more.")
     credit_minor: int = Field(description="What became the customer's credit.")
-    refund_minor: int = Field(description="What goes back as money: 0 until refunds exist.")
+    refund_minor: int = Field(
+        description="What goes back as money: of a note that backs a payment's refund."
+    )
     issued_at: Timestamp
     voided_at: Timestamp | None
     void_reason: str | None

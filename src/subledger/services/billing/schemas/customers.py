@@ -255,8 +255,10 @@ class StatementEntry(Strict):
     kind: Annotated[
         str,
         Field(
-            description="finalized, paid, unapplied, applied, voided, written_off, recovered,"
-            " credit_note, credit_note_voided, adjusted",
+            description="finalized, paid, unapplied, applied, account_applied, voided, written_off,"
+            " recovered, credit_note, credit_note_voided, adjusted,"
+            " refunded (behind a note), credit_refunded, refund_failed, unapplied_credited,"
+            " payment_reversed",
         ),
     ]
     ledger: str

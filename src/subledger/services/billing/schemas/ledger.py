@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from pydantic import ConfigDict, Field
@@ -94,6 +94,30 @@ class CloseWorkItem(Strict):
     model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "money was sent back"}]})
 
     reason: Reason
+
+
+class RepairWorkItem(Strict):
+    """What is to be done; left out, it is the one right thing."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"action": "succeeded", "reference": "statement of 2 March, line 7"}]
+        }
+    )
+
+    action: Literal["ask", "succeeded", "failed", "assign", "reverse", "fail", "correct"] | None = (
+        Field(
+            default=None,
+            description="`ask` the provider once more, or settle an unknown payment or refund by"
+            " hand as `succeeded` or `failed` (with a reference); `assign` a capture to a customer;"
+            " `reverse` a payment that never arrived; `fail` a refund that was never made;"
+            " `correct` what is booked to what was captured.",
+        )
+    )
+    reference: Reason | None = Field(default=None, description="What it is known from.")
+    customer_id: CustomerId | None = Field(
+        default=None, description="Whose money a capture without an owner is."
+    )
 
 
 class WorkItem(Strict):

@@ -72,6 +72,18 @@ _TRIAL_BALANCE = sql(
     GROUP BY currency, account ORDER BY currency, account
     """
 )
+_BALANCES_OF = sql(
+    """
+    SELECT currency, sum(debit_minor) - sum(credit_minor) AS balance_minor FROM (
+        SELECT currency, debit_minor, credit_minor FROM billing.ledger_days
+        WHERE tenant_id = :tenant AND ledger_account = :account AND day < :tail_day
+        UNION ALL
+        SELECT currency, debit_minor, credit_minor FROM billing.entries
+        WHERE tenant_id = :tenant AND ledger_account = :account AND recorded_at >= :tail_at
+    ) AS moved
+    GROUP BY currency HAVING sum(debit_minor) <> sum(credit_minor) ORDER BY currency
+    """
+)
 
 
 class EntryKey(NamedTuple):
@@ -149,3 +161,13 @@ async def trial_balance(tx: Tx, tenant_id: UUID, *, tail_at: datetime) -> Sequen
     """Debits and credits by currency and account: summed days before ``tail_at`` and the
     transfers recorded since."""
     return await tx.rows(_TRIAL_BALANCE, tenant=tenant_id, tail_at=tail_at, tail_day=tail_at.date())
+
+
+async def balances_of(
+    tx: Tx, tenant_id: UUID, account: str, *, tail_at: datetime
+) -> Sequence[Row[Any]]:
+    """The balance of one ledger account by currency, where it is not zero: the days rolled up
+    before ``tail_at`` and what was recorded since."""
+    return await tx.rows(
+        _BALANCES_OF, tenant=tenant_id, account=account, tail_at=tail_at, tail_day=tail_at.date()
+    )

@@ -54,7 +54,7 @@ _USED_SINCE = sql(
     SELECT coalesce(sum(t.amount_minor), 0)::bigint AS used_minor FROM billing.transfers t
     WHERE t.tenant_id = :tenant AND t.account_id = :account AND t.occurred_at >= :from_at
       AND t.recorded_at > :recorded_at AND t.debit_account = :ledger AND t.currency = :currency
-      AND t.kind <> 'credit_note_voided'
+      AND t.kind NOT IN ('credit_note_voided', 'refunded')
     """
 )
 _NEW = {"recorded_at", "voided_at", "void_reason"}

@@ -95,7 +95,17 @@ _CLOSE_RESERVATIONS = Update(
 _CLOSE_INVOICES = Update(
     tables.invoices, keys=["tenant_id", "id"], sets=["status", "paid_minor", "closed_at"]
 )
-_INSERT_RECEIPTS = Insert(tables.receipts, [column.name for column in tables.receipts.c])
+_RECEIPT_COLUMNS = [
+    each.name for each in tables.receipts.c if each.name not in {"reversed_at", "stays_applied"}
+]
+# Money that had been taken back for never having arrived may arrive after all.
+_INSERT_RECEIPTS = Insert(
+    tables.receipts,
+    _RECEIPT_COLUMNS,
+    conflict="(tenant_id, attempt_id) DO UPDATE SET reversed_at = NULL, "
+    + ", ".join(f"{name} = excluded.{name}" for name in _RECEIPT_COLUMNS)
+    + " WHERE receipts.reversed_at IS NOT NULL",
+)
 _INSERT_WORK_ITEMS = Insert(
     tables.work_items, ["tenant_id", "id", "kind", "account_id", "data", "opened_at"]
 )
@@ -129,6 +139,10 @@ _OPEN_OF_SUBSCRIPTIONS = sql(
     WHERE i.status = 'open'
     """
 )
+_OLDEST_OPEN = sql(
+    "SELECT i.id FROM billing.invoices i WHERE i.tenant_id = :tenant AND i.account_id = :account"
+    " AND i.status = 'open' ORDER BY i.finalized_at, i.id LIMIT :limit"
+)
 _GIVEN_UP = sql(
     """
     SELECT r.number FROM billing.billing_runs r
@@ -144,6 +158,7 @@ _RESERVATIONS = sql(
 _RECEIPTS = sql(
     "SELECT r.tenant_id, r.attempt_id"
     f" {by_keys('billing.receipts r', tenant_id='tenants', attempt_id='ids')}"
+    " WHERE r.reversed_at IS NULL"
 )
 _TRANSFERS_OF = sql(
     """
@@ -272,6 +287,12 @@ async def open_invoices_of(tx: Tx, subscriptions: Iterable[Key]) -> dict[Key, se
     for row in await tx.rows(_OPEN_OF_SUBSCRIPTIONS, **split(subscriptions)):
         found.setdefault((row.tenant_id, row.subscription_id), set()).add(row.id)
     return found
+
+
+async def oldest_open(tx: Tx, account: Key, *, limit: int) -> list[UUID]:
+    """The account's open invoices, the oldest first."""
+    rows = await tx.rows(_OLDEST_OPEN, tenant=account[0], account=account[1], limit=limit)
+    return [row.id for row in rows]
 
 
 async def given_up(tx: Tx, subscription: Key, *, covering_at: datetime) -> bool:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from subledger.platform.bulk import Update, split
+from subledger.platform.bulk import Update, by_keys, split
 from subledger.platform.db import Tx, sql
 from subledger.services.billing import tables
 from subledger.services.billing.store.subscriptions import Key
@@ -51,6 +51,12 @@ _OF_PLAN = """
 _SUBSCRIPTIONS = sql(
     f"SELECT {_SUBSCRIPTION} FROM {_WANTED} JOIN billing.subscriptions s USING (tenant_id, id)"
     f" {_OF_PLAN}"
+)
+_LAST_INVOICES = sql(
+    "SELECT s.tenant_id, s.id, s.status, r.invoice_id"
+    f" {by_keys('billing.subscriptions s', tenant_id='tenants', id='ids')}"
+    " LEFT JOIN billing.billing_runs r ON r.tenant_id = s.tenant_id AND r.subscription_id = s.id"
+    " AND r.number = s.last_run_number"
 )
 _LIST_SUBSCRIPTIONS = sql(
     f"SELECT {_SUBSCRIPTION} FROM billing.subscriptions s {_OF_PLAN}"
@@ -167,6 +173,11 @@ def _by_key(rows: Iterable[Row[Any]]) -> dict[Key, Row[Any]]:
 async def subscriptions(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
     """Subscriptions with plan, product, discounts and latest invoice."""
     return _by_key(await tx.rows(_SUBSCRIPTIONS, **split(keys)))
+
+
+async def last_invoices(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
+    """The status of subscriptions and the invoice of the last run of each, if it made one."""
+    return _by_key(await tx.rows(_LAST_INVOICES, **split(keys)))
 
 
 async def list_subscriptions(

@@ -28,6 +28,7 @@ from subledger.services.billing.tables.catalogue import (
     promotions,
     saved_methods,
 )
+from subledger.services.billing.tables.disputes import dispute_settings, disputes
 from subledger.services.billing.tables.guard import (
     billing_hours,
     billing_limits,
@@ -42,14 +43,18 @@ from subledger.services.billing.tables.invoices import (
     billing_runs,
     credit_note_lines,
     credit_notes,
+    differences,
     invoice_lines,
     invoice_settings,
     invoices,
     number_series,
+    payouts,
     receipts,
+    refunds,
     reservations,
     work_items,
 )
+from subledger.services.billing.tables.refund_settings import refund_settings
 from subledger.services.billing.tables.subscriptions import (
     pauses,
     plan_migration_results,
@@ -69,14 +74,16 @@ cursors, parked, blocked = consumer_tables(metadata)
 
 __all__ = [
     "accounts", "adjustments", "agreed_prices", "balances", "billing_hours", "billing_limits",
-    "billing_parks", "billing_runs", "blocked", "credit_note_lines", "credit_notes", "cursors",
-    "customer_discounts", "discount_settings", "discounts", "due", "guard_changes", "held_due",
-    "holds", "invoice_lines", "invoice_settings", "invoices", "ledger_days", "metadata",
-    "number_series", "parked", "pauses", "plan_migration_results", "plan_migration_totals",
-    "plan_migrations", "plan_versions", "plans", "prices", "products", "promotion_redemptions",
-    "promotions", "raised_limits", "receipts", "recognition_policies", "recognition_schedules",
-    "released_runs", "reservations", "rolled_up", "saved_methods", "scheduled_changes",
-    "subscription_changes", "subscription_discounts", "subscription_phases", "subscriptions",
-    "tax_editions", "tax_rates", "tax_rules", "tax_settings", "transfers", "used_quantities",
-    "work_items",
+    "billing_parks", "billing_runs", "blocked", "credit_note_lines", "credit_notes",
+    "cursors", "customer_discounts", "differences", "discount_settings", "discounts",
+    "dispute_settings", "disputes", "due", "guard_changes", "held_due", "holds",
+    "invoice_lines", "invoice_settings", "invoices", "ledger_days", "metadata",
+    "number_series", "parked", "pauses", "payouts", "plan_migration_results",
+    "plan_migration_totals", "plan_migrations", "plan_versions", "plans", "prices",
+    "products", "promotion_redemptions", "promotions", "raised_limits", "receipts",
+    "recognition_policies", "recognition_schedules", "refund_settings", "refunds",
+    "released_runs",
+    "reservations", "rolled_up", "saved_methods", "scheduled_changes", "subscription_changes",
+    "subscription_discounts", "subscription_phases", "subscriptions", "tax_editions",
+    "tax_rates", "tax_rules", "tax_settings", "transfers", "used_quantities", "work_items",
 ]  # fmt: skip

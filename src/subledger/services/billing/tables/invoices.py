@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Integer, Numeric, Table, Text, Uuid
+from sqlalchemy import BigInteger, Boolean, Column, Integer, Numeric, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 from subledger.services.billing.tables.base import metadata, when
@@ -122,6 +122,8 @@ receipts = Table(
     Column("unapplied_minor", BigInteger, nullable=False),
     Column("currency", Text, nullable=False),
     Column("received_at", when, nullable=False),
+    Column("reversed_at", when),
+    Column("stays_applied", Boolean, nullable=False),
 )
 
 credit_notes = Table(
@@ -169,6 +171,28 @@ credit_note_lines = Table(
     Column("derivation", JSONB, nullable=False),
 )
 
+refunds = Table(
+    "refunds",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("account_id", Uuid, nullable=False),
+    Column("payment_id", Uuid, nullable=False),
+    Column("attempt_id", Uuid, nullable=False),
+    Column("connection_id", Uuid, nullable=False),
+    Column("invoice_id", Uuid),
+    Column("credit_note_id", Uuid),
+    Column("destination", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("unapplied_minor", BigInteger, nullable=False),
+    Column("credit_minor", BigInteger, nullable=False),
+    Column("note_minor", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("granted_at", when, nullable=False),
+)
+
 work_items = Table(
     "work_items",
     metadata,
@@ -181,4 +205,25 @@ work_items = Table(
     Column("closed_at", when),
     Column("closed_by", Text),
     Column("close_reason", Text),
+)
+
+payouts = Table(
+    "payouts",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("connection_id", Uuid, nullable=False),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("fee_minor", BigInteger, nullable=False),
+    Column("difference_minor", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("booked_at", when, nullable=False),
+)
+
+differences = Table(
+    "differences",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("work_item_id", Uuid, nullable=False),
 )

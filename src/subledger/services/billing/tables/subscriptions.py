@@ -124,6 +124,7 @@ pauses = Table(
     Column("period_end_at", when),
     Column("extended_to_at", when),
     Column("recorded_at", when, nullable=False),
+    Column("until_paid", Boolean, nullable=False),
 )
 
 used_quantities = Table(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -27,16 +27,19 @@ from subledger.services.billing.terms import PlanTerms, TermsMemory
 from subledger.services.billing.usecases import anew, redeem, work_items
 from subledger.services.billing.usecases.anchors import NOT_BEGUN
 from subledger.services.billing.usecases.close import bill_the_rest
-from subledger.services.billing.usecases.end import Ending, due_subscriptions, end, lock_one
+from subledger.services.billing.usecases.end import (
+    MOST_AHEAD,
+    Ending,
+    due_subscriptions,
+    end,
+    lock_one,
+)
 from subledger.services.billing.usecases.extensions import PAUSED
 from subledger.services.billing.usecases.invoice_now import invoice_now
 from subledger.services.billing.usecases.parking import park
 from subledger.services.billing.usecases.recording import changed, record
 from subledger.services.billing.usecases.timelines import period_start
 from subledger.services.billing.usecases.unpaid import void_open
-
-MOST_AHEAD = timedelta(days=3660)
-"""How far ahead something can be planned: ten years."""
 
 
 @dataclass(frozen=True, slots=True)

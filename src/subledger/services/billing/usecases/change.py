@@ -76,6 +76,8 @@ class ChangeRequest:
     cause: UUID | None
     billing_anchor: str | None = None
     plan_version_id: UUID | None = None
+    forfeits: bool = False
+    """The cycle ends here and gives nothing back, whatever the interval: it was never paid for."""
 
 
 async def preview(tx: Tx, memory: TermsMemory, request: ChangeRequest) -> Planned:
@@ -249,7 +251,9 @@ async def _plan(
         draft=None,
         after=values | {"plan_version_id": new.plan_version_id, "quantity": quantity},
         restarts=request.billing_anchor is not None
+        or request.forfeits
         or new.interval(row.currency) != old.interval(row.currency),
+        forfeits=request.forfeits,
         settle=request.settle,
         attached=attached,
     )

@@ -30,7 +30,7 @@ from subledger.services.billing.store import credit_notes as store
 from subledger.services.billing.store import invoices, postings, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import TermsMemory
-from subledger.services.billing.usecases import note_draft, recognize, settled
+from subledger.services.billing.usecases import note_draft, recognize, resume, settled
 from subledger.services.billing.usecases.note_draft import Draft, NoteRequest
 from subledger.services.billing.usecases.recognize import Credit
 from subledger.services.billing.usecases.settled import Settled
@@ -89,6 +89,7 @@ async def issue(tx: Tx, memory: TermsMemory, request: NoteRequest, *, credit_not
             changed=changed,
         )
         await settled.follow(tx, terms, [closed])
+        await resume.when_paid(tx, memory, rows, at, request.cause)
 
 
 async def _invoice(tx: Tx, request: NoteRequest) -> Row[Any]:
@@ -277,6 +278,11 @@ async def void(
 async def _check_unused(tx: Tx, note: Row[Any], invoice: Row[Any]) -> None:
     if note.status != "issued":
         raise Problem(problems.CREDIT_NOTE_VOID, detail="The credit note was voided before.")
+    if note.refund_minor:
+        raise Problem(
+            problems.CREDIT_NOTE_USED,
+            detail=f"{note.refund_minor} of it went back as money.",
+        )
     if note.offset_minor:
         if invoice.status != "open":
             raise Problem(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +24,8 @@ from subledger.services.billing.terms import PlanTerms, TermsMemory
 from subledger.services.billing.usecases import recognize_pauses, redeem
 
 LIVE = frozenset({"pending", "trialing", "incomplete", "active", "past_due", "paused"})
+MOST_AHEAD = timedelta(days=3660)
+"""How far ahead something can be planned: ten years."""
 
 
 @dataclass(frozen=True, slots=True)

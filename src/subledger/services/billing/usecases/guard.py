@@ -136,17 +136,24 @@ async def limits_of(tx: Tx, rows: Iterable[Row[Any]], days: Iterable[date]) -> d
 # --- one invoice --------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """An invoice that a person asks for."""
+
+    day: Day
+    total_minor: int
+
+
 async def refuse_large_bills(tx: Tx, bills: Iterable[Bill], *, pointer: str) -> None:
-    """``refuse_large`` for each bill."""
-    for each in bills:
-        await refuse_large(
-            tx,
-            tenant_id=each.subscription["tenant_id"],
-            at=each.at,
-            currency=each.draft.currency,
-            total_minor=each.draft.total_minor,
-            pointer=pointer,
+    """``refuse_large`` for several bills: raises for the first that is too large."""
+    asked = [
+        _Asked(
+            (each.subscription["tenant_id"], each.draft.currency, store.day_of(each.at)),
+            each.draft.total_minor,
         )
+        for each in bills
+    ]
+    await _refuse_large(tx, asked, pointer)
 
 
 async def refuse_large(
@@ -163,21 +170,33 @@ async def refuse_large(
     For what a person asks for (a purchase, a change): it counts in the day's sums, but only its
     own size can refuse it.
     """
-    if total_minor <= 0:
+    await _refuse_large(tx, [_Asked((tenant_id, currency, store.day_of(at)), total_minor)], pointer)
+
+
+async def _refuse_large(tx: Tx, asked: Iterable[_Asked], pointer: str | None) -> None:
+    asked = [each for each in asked if each.total_minor > 0]
+    if not asked:
         return
-    day = store.day_of(at)
-    found = await limits_of(tx, await store.limits(tx, [tenant_id]), [day])
-    limits = found.get((tenant_id, currency, day))
-    if limits is None or limits.largest_minor is None or total_minor <= limits.largest_minor:
-        return
-    raise Problem(
+    rows = await store.limits(tx, sorted({each.day[0] for each in asked}))
+    found = await limits_of(tx, rows, {each.day[2] for each in asked})
+    for each in asked:
+        limits = found.get(each.day)
+        if limits is None or limits.largest_minor is None:
+            continue
+        if each.total_minor > limits.largest_minor:
+            raise _too_large_a_bill(each, limits.largest_minor, pointer)
+
+
+def _too_large_a_bill(asked: _Asked, most_minor: int, pointer: str | None) -> Problem:
+    _, currency, _ = asked.day
+    return Problem(
         problems.BILLING_LIMIT_EXCEEDED,
         pointer=pointer,
-        detail=f"The invoice of {total_minor} {currency} (minor units) is above the largest"
-        f" allowed, {limits.largest_minor}.",
+        detail=f"The invoice of {asked.total_minor} {currency} (minor units) is above the largest"
+        f" allowed, {most_minor}.",
         limit="largest_minor",
-        most_minor=limits.largest_minor,
-        would_be_minor=total_minor,
+        most_minor=most_minor,
+        would_be_minor=asked.total_minor,
         currency=currency,
     )
 

@@ -8,7 +8,7 @@ invoices took back of the same charge.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from uuid import UUID
 
@@ -24,6 +24,7 @@ from subledger.core.credit_notes import (
     Reason,
     Request,
     credit_note,
+    part,
     rest,
 )
 from subledger.core.errors import InvalidCredit
@@ -44,12 +45,22 @@ class LineRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Backed:
+    """A refund that a note backs (minor units): ``amount_minor`` of the invoice's lines, of which
+    ``money_minor`` leaves as money, after ``refunded_minor`` that left before."""
+
+    amount_minor: int
+    money_minor: int
+    refunded_minor: int
+
+
+@dataclass(frozen=True, slots=True)
 class NoteRequest:
     """What is to be credited: lines, or with None all that is left of the invoice.
 
-    ``settlement`` says what becomes of the part that was paid: credit, or money back (which is
-    refused until refunds exist). What is still open is never paid out either way: it is taken off
-    the invoice.
+    ``settlement`` says what becomes of the part that was paid: credit, or money back (which only a
+    payment's refund can send). What is still open is never paid out either way: it is taken off
+    the invoice. A refund's note says what it is ``backing`` instead of its lines.
     """
 
     tenant_id: UUID
@@ -59,6 +70,7 @@ class NoteRequest:
     lines: Sequence[LineRequest] | None
     settlement: Literal["credit", "refund"]
     cause: UUID | None
+    backing: Backed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +111,7 @@ async def draft(tx: Tx, request: NoteRequest, invoice: Row[Any]) -> Draft:
     if request.settlement == "refund":
         raise Problem(
             problems.REFUND_UNAVAILABLE, pointer="/settlement",
-            detail="A credit note cannot send money back yet.",
+            detail="A credit note alone sends no money back.",
         )  # fmt: skip
     if invoice.status not in CREDITABLE:
         raise Problem(
@@ -109,10 +121,20 @@ async def draft(tx: Tx, request: NoteRequest, invoice: Row[Any]) -> Draft:
     key = (request.tenant_id, request.invoice_id)
     rows = {str(row.n): row for row in await store.lines(tx, key)}
     known, earlier = _known(invoice, rows.values())
+    backing = request.backing
+    if backing is not None:
+        known = replace(known, refunded_minor=backing.refunded_minor)
     taken = _taken(request.invoice_id, await store.same_charges(tx, key))
     try:
         asked = _asked(request, known, earlier, taken, rows)
-        note = credit_note(known, asked, reason=request.reason, earlier=[earlier], taken=taken)
+        note = credit_note(
+            known,
+            asked,
+            reason=request.reason,
+            earlier=[earlier],
+            taken=taken,
+            refund_minor=None if backing is None else backing.money_minor,
+        )
     except InvalidCredit as refused:
         raise _problem(refused) from refused
     if note.total_minor == 0:
@@ -132,6 +154,8 @@ def _asked(
     rows: Mapping[str, Row[Any]],
 ) -> Sequence[Request]:
     if request.lines is None:
+        if request.backing is not None:
+            return part(known, request.backing.amount_minor, [earlier], taken=taken)
         found = rest(known, [earlier], taken=taken)
         if not found:
             raise Problem(problems.NOTHING_TO_CREDIT, detail="All of the invoice was given back.")

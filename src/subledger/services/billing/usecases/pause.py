@@ -36,9 +36,8 @@ from subledger.services.billing.usecases import (
     work_items,
 )
 from subledger.services.billing.usecases.bill import check_lines
-from subledger.services.billing.usecases.cancel import MOST_AHEAD
 from subledger.services.billing.usecases.close import check_paid
-from subledger.services.billing.usecases.end import LIVE, lock_one, look_at_one
+from subledger.services.billing.usecases.end import LIVE, MOST_AHEAD, lock_one, look_at_one
 from subledger.services.billing.usecases.extensions import PAUSED
 from subledger.services.billing.usecases.invoice_now import invoice_now
 
@@ -62,6 +61,10 @@ class PauseRequest:
     credit: CreditMode
     resume_at: datetime | None
     cause: UUID | None
+    until_paid: bool = False
+    """Dunning's last step: it goes on by itself when nothing is owed any more."""
+    reason: str = "paused"
+    """What its event says it is paused for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,8 @@ class PlannedPause:
     draft: Draft | None
     """What it gives back, and what waited for the next invoice; None if that is nothing."""
     look_back_from: int | None
+    until_paid: bool
+    reason: str
 
     @property
     def waits(self) -> bool:
@@ -98,6 +103,13 @@ async def pause(tx: Tx, memory: TermsMemory, request: PauseRequest) -> None:
     CoreError for an invoice that cannot be made.
     """
     row, at = await lock_one(tx, request.tenant_id, request.subscription_id)
+    await pause_row(tx, memory, request, row, at)
+
+
+async def pause_row(
+    tx: Tx, memory: TermsMemory, request: PauseRequest, row: Row[Any], at: datetime
+) -> None:
+    """As ``pause``, of a subscription that is locked already."""
     planned = await _plan(tx, memory, request, row, at)
     await pauses.forget(tx, [(row.tenant_id, row.id)])
     if planned.waits:
@@ -229,6 +241,8 @@ async def _plan(
         resume_at=request.resume_at,
         draft=found.draft if found is not None and found.draft.lines else None,
         look_back_from=None if found is None else found.look_back_from,
+        until_paid=request.until_paid,
+        reason="dunning" if request.until_paid else request.reason,
     )
 
 
@@ -270,6 +284,7 @@ def _row(planned: PlannedPause) -> dict[str, Any]:
         "from_at": planned.from_at,
         "resume_at": planned.resume_at,
         "recorded_at": planned.at,
+        "until_paid": planned.until_paid,
     }
 
 
@@ -311,7 +326,7 @@ async def _begin(tx: Tx, planned: PlannedPause, cause: UUID | None) -> None:
         [
             recording.told(
                 events.SUBSCRIPTION_PAUSED, row, planned.terms, at, cause,
-                more={**data, "reason": "paused", "paused_at": facts.moment(planned.from_at)},
+                more={**data, "reason": planned.reason, "paused_at": facts.moment(planned.from_at)},
                 status=status,
             )
         ]

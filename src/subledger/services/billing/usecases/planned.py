@@ -33,6 +33,7 @@ class Planned:
     restarts: bool
     settle: Settle
     attached: Sequence[Row[Any]]
+    forfeits: bool = False
 
     @property
     def waits(self) -> bool:

@@ -47,7 +47,8 @@ async def hung(tx: Tx, planned: Planned, asked: str | None) -> Planned:
 
 
 async def restart(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
-    """The cycle ends at the change, which gives back what is unused, and another begins."""
+    """The cycle ends at the change, which gives back what is unused unless it is forfeited, and
+    another begins."""
     row = planned.row
     start_at = planned.effective_at
     fresh = planned.after | {"dirty_from_period": None, "is_extended": False}
@@ -58,9 +59,9 @@ async def restart(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
         # At the period's end: the renewal that is due then bills the first period.
         return replace(planned, after=fresh | {"period_number": -1, "is_extended": row.is_extended})
     closing = await closing_draft(
-        tx, memory, row, planned.before, planned.attached, at=start_at, credit_unused=True
-    )
-    assert closing is not None, "it credits what is unused"
+        tx, memory, row, planned.before, planned.attached, at=start_at,
+        credit_unused=not planned.forfeits,
+    )  # fmt: skip
     opening = invoicing.draft(
         timeline(
             fresh,
@@ -79,4 +80,5 @@ async def restart(tx: Tx, memory: TermsMemory, planned: Planned) -> Planned:
         "billed_through_at": covered.end_at,
         "period_number": 0,
     }
-    return replace(planned, draft=invoicing.join(closing, opening), after=after)
+    draft = opening if closing is None else invoicing.join(closing, opening)
+    return replace(planned, draft=draft, after=after)

@@ -19,22 +19,23 @@ from sqlalchemy import Row
 from subledger.contracts import events
 from subledger.core import invoicing
 from subledger.core.calendar import Period, index_at
+from subledger.core.errors import CoreError
 from subledger.core.extension import Extension, Pause
 from subledger.core.states import SUBSCRIPTION, step
 from subledger.core.timeline import Draft
+from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.billing import facts, problems
 from subledger.services.billing.store import invoices, pauses, phases, subscriptions
 from subledger.services.billing.terms import PlanTerms, TermsMemory
-from subledger.services.billing.usecases import anew, recognize_pauses, recording
+from subledger.services.billing.usecases import anew, recognize_pauses, recording, work_items
 from subledger.services.billing.usecases.anchors import anchor_of
 from subledger.services.billing.usecases.bill import check_lines
-from subledger.services.billing.usecases.cancel import MOST_AHEAD
 from subledger.services.billing.usecases.close import closing_draft
 from subledger.services.billing.usecases.conditions import conditions_of
 from subledger.services.billing.usecases.documents import Kind
-from subledger.services.billing.usecases.end import lock_one, look_at_one
+from subledger.services.billing.usecases.end import MOST_AHEAD, lock_one, look_at_one
 from subledger.services.billing.usecases.extensions import (
     PAUSED,
     extension,
@@ -114,6 +115,45 @@ async def reach(
     """The moment of a resumption may have come. Raises as ``resume``."""
     if pause.resume_at is not None and pause.resume_at <= at:
         await _go_on(tx, await _plan(tx, memory, row, pause, at, pause.resume_at), cause)
+
+
+async def when_paid(
+    tx: Tx, memory: TermsMemory, rows: Sequence[Row[Any]], at: datetime, cause: UUID | None
+) -> None:
+    """An invoice of these locked subscriptions was paid: those that dunning paused go on, unless
+    more is owed. One that cannot stays paused and opens a work item."""
+    paused = {(row.tenant_id, row.id): row for row in rows if row.status == PAUSED}
+    if not paused:
+        return
+    waiting = await pauses.open_pauses(tx, paused)
+    owed = await invoices.open_invoices_of(tx, paused)
+    for key, row in paused.items():
+        if waiting[key].until_paid and not owed.get(key):
+            await go_on(tx, memory, row, waiting[key], at, cause)
+
+
+async def go_on(
+    tx: Tx, memory: TermsMemory, row: Row[Any], pause: Row[Any], at: datetime, cause: UUID | None
+) -> None:
+    """What a locked subscription was paused for is over: it goes on now. One that cannot stays
+    paused and opens a work item."""
+    try:
+        planned = await _plan(tx, memory, row, pause, at, at)
+    except (Problem, CoreError) as refused:
+        await work_items.open_item(
+            tx,
+            tenant_id=row.tenant_id,
+            account_id=row.payer_id,
+            kind="resume_refused",
+            data={
+                "subscription_id": ids.text("sub", row.id),
+                "reason": f"{refused.code}: {refused.detail}",
+            },
+            at=at,
+            cause=cause,
+        )
+        return
+    await _go_on(tx, planned, cause)
 
 
 async def _request(

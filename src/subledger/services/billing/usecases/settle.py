@@ -7,7 +7,7 @@ unapplied balance and opens a work item.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +18,9 @@ from sqlalchemy import Row
 from subledger.contracts import events
 from subledger.contracts.events import Event, Recorded
 from subledger.core import ledger as books
-from subledger.core.states import INVOICE, SUBSCRIPTION, can, step
+from subledger.core import reservations
+from subledger.core.reservations import Claim
+from subledger.core.states import INVOICE, SUBSCRIPTION, step
 from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.eventlog.consumer import caused
@@ -26,8 +28,8 @@ from subledger.services.billing import facts, ledger
 from subledger.services.billing.store import invoices, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import PlanTerms, TermsMemory
+from subledger.services.billing.usecases import resume, work_items
 from subledger.services.billing.usecases import settled as settled_invoices
-from subledger.services.billing.usecases import work_items
 from subledger.services.billing.usecases.settled import Settled
 
 
@@ -75,6 +77,10 @@ class _Scene:
         tenant = invoice[0]
         return [self.subscriptions[tenant, each] for each in self.subscriptions_of.get(invoice, [])]
 
+    def claims(self, invoice: Key) -> list[Claim]:
+        """Who reserved the invoice, and what became of it."""
+        return [Claim(row.attempt_id, row.state) for row in self.reservations.get(invoice, [])]
+
     def written_off(self, invoice: Key | None) -> bool:
         """True if the invoice was given up before this money came."""
         return invoice in self.invoices and self.invoices[invoice].status == "uncollectible"
@@ -115,18 +121,26 @@ async def paid(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -> None:
     if not outcomes:
         return
     scene = await _load(tx, memory, outcomes)
-    settled = {}
+    settled: dict[Key, int] = {}
+    parts: list[_Outcome] = []
+    left: dict[Key | None, int] = {None: 0}
     for each in outcomes:
         invoice = scene.invoices.get(each.invoice) if each.invoice else None
-        payable = invoice is not None and can(INVOICE, invoice.status, "paid")
-        open_minor = (
-            invoice.total_minor - invoice.paid_minor if invoice is not None and payable else 0
+        status = None if invoice is None else invoice.status
+        open_minor = left.get(
+            each.invoice, 0 if invoice is None else invoice.total_minor - invoice.paid_minor
         )
         captured = each.event.data["amount_minor"]
-        settled[each.attempt] = open_minor if 0 < open_minor <= captured else 0
+        settled[each.attempt] = reservations.applied_minor(status, open_minor, captured)
+        if 0 < captured < open_minor and _is_part(each, invoice):
+            settled[each.attempt] = captured
+            parts.append(each)
+        left[each.invoice] = open_minor - settled[each.attempt]
 
-    await _book(tx, scene, outcomes, settled)
-    applied = [each for each in outcomes if settled[each.attempt]]
+    await _book(tx, scene, outcomes, settled, parts)
+    await _lessen(tx, scene, parts, left)
+    applied = [each for each in outcomes if settled[each.attempt] and each not in parts]
+    await _release(tx, scene, [each for each in outcomes if each not in applied])
     await _close(tx, scene, applied)
     await settled_invoices.follow(
         tx,
@@ -145,11 +159,71 @@ async def paid(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -> None:
             if each.invoice is not None
         ],
     )
+    for each in applied:
+        if each.invoice is not None:
+            billed = scene.subscribed(each.invoice)
+            await resume.when_paid(tx, memory, billed, scene.at[each.account], each.event.id)
     await _open_unapplied(tx, scene, outcomes, settled)
 
 
+def _is_part(each: _Outcome, invoice: Row[Any] | None) -> bool:
+    """Whether money that is less than what is open pays its part: only what arrived off-line or was
+    captured in part by our own wish, since else a provider was asked for all of it. What was given
+    up is not paid in parts."""
+    return _comes_in_parts(each) and invoice is not None and invoice.status == "open"
+
+
+def _comes_in_parts(each: _Outcome) -> bool:
+    data = each.event.data
+    return data["connection_id"] is None or data.get("part", False)
+
+
+async def _lessen(
+    tx: Tx, scene: _Scene, parts: Sequence[_Outcome], left: Mapping[Key | None, int]
+) -> None:
+    """Invoices that are paid in part stay open for the rest (minor units, in ``left``)."""
+    rows = [scene.invoices[key] for key in sorted({each.invoice for each in parts if each.invoice})]
+    await invoices.close_invoices(
+        tx,
+        [
+            {
+                "tenant_id": row.tenant_id,
+                "id": row.id,
+                "status": row.status,
+                "paid_minor": row.total_minor - left[row.tenant_id, row.id],
+                "closed_at": None,
+            }
+            for row in rows
+        ],
+    )
+
+
+async def _release(tx: Tx, scene: _Scene, outcomes: Sequence[_Outcome]) -> None:
+    """Money off-line or captured in part that did not close its invoice holds it no longer."""
+    await invoices.close_reservations(
+        tx,
+        [
+            {
+                "tenant_id": row.tenant_id,
+                "invoice_id": row.invoice_id,
+                "attempt_id": row.attempt_id,
+                "state": "released",
+                "closed_at": scene.at[each.account],
+            }
+            for each in outcomes
+            if each.invoice and _comes_in_parts(each)
+            for row in scene.reservations.get(each.invoice, [])
+            if row.state == "held" and row.attempt_id == each.attempt[1]
+        ],
+    )
+
+
 async def _book(
-    tx: Tx, scene: _Scene, outcomes: Sequence[_Outcome], settled: dict[Key, int]
+    tx: Tx,
+    scene: _Scene,
+    outcomes: Sequence[_Outcome],
+    settled: dict[Key, int],
+    parts: Sequence[_Outcome],
 ) -> None:
     postings, receipts = [], []
     for each in outcomes:
@@ -159,25 +233,20 @@ async def _book(
         excess = data["amount_minor"] - applied
         recovers = applied > 0 and scene.written_off(each.invoice)
         settle = books.recovered if recovers else books.paid
+        # A part is applied by a posting of its own, so that a void gives the customer the money
+        # back as unapplied.
+        part = applied if each in parts else 0
+        whole = {"customer": customer, "currency": data["currency"]}
         for kind, transfers in (
             (
                 "recovered" if recovers else "paid",
-                settle(
-                    connection=connection,
-                    customer=customer,
-                    amount_minor=applied,
-                    currency=data["currency"],
-                ),
+                settle(connection=connection, amount_minor=applied - part, **whole),
             ),
             (
                 "unapplied",
-                books.unapplied_receipt(
-                    connection=connection,
-                    customer=customer,
-                    amount_minor=excess,
-                    currency=data["currency"],
-                ),
+                books.unapplied_receipt(connection=connection, amount_minor=excess + part, **whole),
             ),
+            ("applied", books.unapplied_applied(amount_minor=part, **whole)),
         ):
             postings.append(
                 ledger.Posting(
@@ -200,6 +269,7 @@ async def _book(
                 "unapplied_minor": excess,
                 "currency": data["currency"],
                 "received_at": scene.at[each.account],
+                "reversed_at": None,
             }
         )
     await ledger.post(tx, postings)
@@ -224,27 +294,33 @@ async def _close(tx: Tx, scene: _Scene, applied: Sequence[_Outcome]) -> None:
     await invoices.close_reservations(
         tx,
         [
-            {
-                "tenant_id": row.tenant_id,
-                "invoice_id": row.invoice_id,
-                "attempt_id": row.attempt_id,
-                "state": "consumed" if row.attempt_id == each.attempt[1] else "released",
-                "closed_at": scene.at[each.account],
-            }
+            _closed(each.invoice, claim, scene.at[each.account])
             for each in applied
             if each.invoice
-            for row in scene.reservations.get(each.invoice, [])
-            if row.state == "held"
+            for claim in reservations.when_paid(scene.claims(each.invoice), each.attempt[1])
         ],
     )
+
+
+def _closed(invoice: Key, claim: Claim, at: datetime) -> dict[str, Any]:
+    """A reservation's row once it is not held any more."""
+    return {
+        "tenant_id": invoice[0],
+        "invoice_id": invoice[1],
+        "attempt_id": claim.attempt,
+        "state": claim.state,
+        "closed_at": at,
+    }
 
 
 async def _open_unapplied(
     tx: Tx, scene: _Scene, outcomes: Sequence[_Outcome], settled: dict[Key, int]
 ) -> None:
     for each in outcomes:
-        excess = each.event.data["amount_minor"] - settled[each.attempt]
-        if excess == 0:
+        data = each.event.data
+        excess = data["amount_minor"] - settled[each.attempt]
+        # What was paid into the account through a provider is where it was meant to be.
+        if excess == 0 or (data["connection_id"] is not None and data.get("into_account")):
             continue
         await work_items.open_item(
             tx,
@@ -277,23 +353,10 @@ async def not_paid(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -> No
     for each in outcomes:
         assert each.invoice is not None
         at = scene.at[each.account]
-        held = [
-            row
-            for row in scene.reservations.get(each.invoice, [])
-            if row.attempt_id == each.attempt[1] and row.state == "held"
-        ]
-        if not held:
+        let_go = reservations.when_not_paid(scene.claims(each.invoice), each.attempt[1])
+        if not let_go:
             continue  # applied before
-        released += [
-            {
-                "tenant_id": row.tenant_id,
-                "invoice_id": row.invoice_id,
-                "attempt_id": row.attempt_id,
-                "state": "released",
-                "closed_at": at,
-            }
-            for row in held
-        ]
+        released += [_closed(each.invoice, claim, at) for claim in let_go]
         if each.event.type != events.PAYMENT_FAILED:
             continue
         invoice = scene.invoices[each.invoice]

@@ -126,9 +126,9 @@ async def needs_method(
     return (await memory.load(tx, [key]))[key].trial_requires_payment_method
 
 
-async def subscribe(tx: Tx, memory: TermsMemory, requests: Sequence[SubscribeRequest]) -> None:
+async def subscribe(tx: Tx, memory: TermsMemory, requests: Sequence[SubscribeRequest]) -> set[UUID]:
     """Create subscriptions, each with its first invoice unless it begins later or with a trial; at
-    most one per payer in a batch.
+    most one per payer in a batch. Returns those that wait for their first payment.
 
     Raises Problem: unknown_reference (customer, beneficiary, plan, discount), currency_mismatch,
     price_missing_for_currency, discount_not_applicable, promotion_code_refused,
@@ -155,6 +155,7 @@ async def subscribe(tx: Tx, memory: TermsMemory, requests: Sequence[SubscribeReq
     ]
     await subscriptions.put_due(tx, subscriptions.EXPIRY, unpaid)
     await activate_at_once(tx, [each for each in saved if not each.collected])
+    return {row["id"] for row, _ in unpaid}
 
 
 async def preview(tx: Tx, memory: TermsMemory, request: SubscribeRequest) -> Prepared:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
+from subledger.contracts.books import ClearingBalance
+from subledger.core.ledger import provider_clearing
+from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.services.billing.store import books
 
@@ -37,6 +40,22 @@ class CurrencySums:
     @property
     def credit_minor(self) -> int:
         return sum(each.credit_minor for each in self.accounts)
+
+
+async def clearing(tx: Tx, *, tenant_id: UUID, connection_id: UUID) -> list[ClearingBalance]:
+    """What the connection's provider holds for us by the books, by currency; zeros are left out.
+
+    Wants one snapshot, as ``trial_balance``.
+    """
+    rolled = await books.rolled_up(tx, tenant_id)
+    tail_at = _BEGINNING if rolled is None else rolled.tail_at
+    rows = await books.balances_of(
+        tx,
+        tenant_id,
+        provider_clearing(ids.text("conn", connection_id)),
+        tail_at=tail_at.astimezone(UTC),
+    )
+    return [ClearingBalance(row.currency, int(row.balance_minor)) for row in rows]
 
 
 async def trial_balance(tx: Tx, *, tenant_id: UUID) -> list[CurrencySums]:

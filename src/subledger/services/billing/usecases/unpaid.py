@@ -12,7 +12,8 @@ from sqlalchemy import Row
 from subledger.contracts import events
 from subledger.contracts.events import Event, Recorded
 from subledger.core import ledger as books
-from subledger.core.states import INVOICE, SUBSCRIPTION, step
+from subledger.core.reservations import Claim, is_held
+from subledger.core.states import INVOICE, step
 from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
@@ -20,9 +21,13 @@ from subledger.services.billing import facts, ledger, problems
 from subledger.services.billing.store import invoices, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import TermsMemory
-from subledger.services.billing.usecases import credit_notes, recognize
-from subledger.services.billing.usecases.end import LIVE, Ending, due_subscriptions, end
+from subledger.services.billing.usecases import credit_notes, recognize, work_items
+from subledger.services.billing.usecases.apply_unapplied import APPLIED
+from subledger.services.billing.usecases.end import Ending, due_subscriptions, end
 
+_APPLIED = frozenset({"applied", APPLIED})
+_UNDONE = ["finalized", "credit_applied", *sorted(_APPLIED)]
+"""What a void reverses: a part that was paid is the customer's unapplied money again."""
 _EXPIRY_AGAIN = timedelta(hours=1)
 
 
@@ -42,7 +47,7 @@ async def void_open(
     held = {
         key
         for key, found in (await invoices.reservations(tx, keys)).items()
-        if any(each.state == "held" for each in found)
+        if is_held(Claim(each.attempt_id, each.state) for each in found)
     }
     if held and strict:
         raise Problem(
@@ -85,7 +90,7 @@ async def close_unpaid(
     ``written_off`` (uncollectible, to bad debt); ARCHITECTURE 8."""
     status = {(row.tenant_id, row.id): step(INVOICE, row.status, trigger) for row in rows}
     keys = [(row.tenant_id, row.id) for row in rows]
-    posted_for = await invoices.transfers_of(tx, keys, kinds=["finalized", "credit_applied"])
+    posted_for = await invoices.transfers_of(tx, keys, kinds=_UNDONE)
     subscribed = await invoices.subscriptions_of(tx, keys)
     released = await recognize.reverse(tx, rows, at=at) if trigger == "voided" else {}
     await invoices.close_invoices(
@@ -122,6 +127,8 @@ async def close_unpaid(
             for row in rows
         ],
     )
+    if trigger == "voided":
+        await _tell_freed(tx, rows, posted_for, at=at, cause=cause)
     tx.emit(
         Event(
             type=type_,
@@ -137,6 +144,34 @@ async def close_unpaid(
         )
         for row in rows
     )
+
+
+async def _tell_freed(
+    tx: Tx,
+    rows: Sequence[Row[Any]],
+    posted_for: Mapping[Key, Sequence[Row[Any]]],
+    *,
+    at: Mapping[Key, datetime],
+    cause: UUID | None,
+) -> None:
+    """Money that had paid a part of a void invoice pays for nothing now: a person decides."""
+    for row in rows:
+        posted = posted_for.get((row.tenant_id, row.id), [])
+        freed = sum(each.amount_minor for each in posted if each.kind in _APPLIED)
+        if freed:
+            await work_items.open_item(
+                tx,
+                tenant_id=row.tenant_id,
+                account_id=row.account_id,
+                kind="payment_unapplied",
+                data={
+                    "invoice_id": ids.text("inv", row.id),
+                    "amount_minor": freed,
+                    "currency": row.currency,
+                },
+                at=at[row.tenant_id, row.account_id],
+                cause=cause,
+            )
 
 
 def _reversed(posted: Sequence[Row[Any]]) -> tuple[books.Transfer, ...]:
@@ -171,7 +206,8 @@ async def check_voidable(tx: Tx, row: Row[Any]) -> None:
     if row.status != "open":
         raise Problem(problems.INVOICE_NOT_OPEN, detail=f"The invoice is {row.status}.")
     reserved = await invoices.reservations(tx, [(row.tenant_id, row.id)])
-    if any(each.state == "held" for found in reserved.values() for each in found):
+    claims = (Claim(e.attempt_id, e.state) for found in reserved.values() for e in found)
+    if is_held(claims):
         raise Problem(problems.INVOICE_RESERVED, detail="A payment of the invoice is under way.")
     if row.noted_minor:
         raise Problem(
@@ -196,52 +232,4 @@ async def expire_incomplete(tx: Tx, memory: TermsMemory, given: Sequence[Recorde
         for event, row in found
         if row.status == "incomplete" and (row.tenant_id, row.id) not in waiting
     ]
-    await end(tx, memory, ending)
-
-
-async def finish_dunning(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -> None:
-    """The policy's last step: the invoice is written off, and with ``cancel`` its subscriptions
-    end. An invoice that is being collected at this moment is left to that payment's outcome."""
-    actions = {
-        (event.tenant_id, ids.parse("inv", event.data["invoice_id"])): event for event in given
-    }
-    accounts = await subscriptions.accounts(tx, {(e.tenant_id, e.subject) for e in given})
-    subscribed = await invoices.subscriptions_of(tx, actions)
-    rows = {
-        (row.tenant_id, row.id): row
-        for row in await subscriptions.lock_subscriptions(
-            tx, ((tenant, each) for (tenant, _), found in subscribed.items() for each in found)
-        )
-    }
-    locked = await invoices.lock_invoices(tx, actions)
-    reserved = await invoices.reservations(tx, actions)
-    at = await subscriptions.moments(tx, accounts, accounts)
-    closing = [
-        row
-        for key, row in locked.items()
-        if row.status == "open" and all(each.state != "held" for each in reserved.get(key, []))
-    ]
-    ending, kept = [], []
-    for invoice in closing:
-        key = (invoice.tenant_id, invoice.id)
-        event = actions[key]
-        await close_unpaid(
-            tx,
-            [invoice],
-            at=at,
-            cause=event.id,
-            trigger="written_off",
-            type_=events.INVOICE_UNCOLLECTIBLE,
-        )
-        for each in subscribed.get(key, []):
-            row = rows[invoice.tenant_id, each]
-            if row.status not in LIVE:
-                continue
-            if event.data["action"] == "cancel":
-                moment = at[row.tenant_id, row.payer_id]
-                ending.append(Ending(row, moment, "dunning", event.id))
-            elif row.status == "past_due":
-                status = step(SUBSCRIPTION, row.status, "written_off")
-                kept.append({"tenant_id": row.tenant_id, "id": row.id, "status": status})
-    await subscriptions.set_statuses(tx, kept)
     await end(tx, memory, ending)

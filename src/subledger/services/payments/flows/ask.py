@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import structlog
 from sqlalchemy import Row
 
 from subledger.platform import crashpoints
 from subledger.platform.db import Database, Tx, story
+from subledger.providers.hearing import hearing
 from subledger.services.payments.flows.connect import Connecting, NoConnection
 from subledger.services.payments.protocol import Absent, Finding, Lost
 from subledger.services.payments.provider import Providers
+from subledger.services.payments.provider_steps import Steps
 from subledger.services.payments.store import intents
 from subledger.services.payments.store.payments import Key
 from subledger.services.payments.usecases import look
@@ -39,6 +44,7 @@ class Asking:
     ) -> None:
         self._database = database
         self._providers = providers
+        self._steps = Steps(providers)
         self._connecting = connecting
         self._lease_s = lease_s
 
@@ -55,23 +61,30 @@ class Asking:
                 return 0
             await tx.use_tenants({tenant for tenant, _ in keys})
             rows = await intents.claim(tx, keys, lease_s=self._lease_s)
-        return await self._answer_all(list(rows))
+            asked_at = await tx.clocks({row.tenant_id for row in rows})
+        return await self._answer_all(list(rows), asked_at)
 
-    async def drive(self, attempt: Key) -> None:
-        """Work off the intent of one attempt now, unless another works on it."""
+    async def drive(self, attempt: Key, *, params: Mapping[str, str] | None = None) -> None:
+        """Work off the intent of one attempt now, unless another works on it. ``params`` are what
+        its payer brought back from the provider's page."""
         async with self._database.transaction(_SCAN, tenants=[attempt[0]]) as tx:
             rows = await intents.claim(tx, [attempt], lease_s=self._lease_s)
-        await self._answer_all(list(rows))
+            asked_at = await tx.clocks({row.tenant_id for row in rows})
+        await self._answer_all(list(rows), asked_at, params=params)
 
-    async def _answer_all(self, rows: list[Row[Any]]) -> int:
+    async def _answer_all(
+        self,
+        rows: list[Row[Any]],
+        asked_at: Mapping[UUID, datetime],
+        *,
+        params: Mapping[str, str] | None = None,
+    ) -> int:
         if not rows:
             return 0
-        findings = await asyncio.gather(*(self._ask(row) for row in rows))
+        results = await asyncio.gather(
+            *(self._result(row, asked_at[row.tenant_id], params) for row in rows)
+        )
         _AFTER_CALL.hit()
-        results = [
-            Result((row.tenant_id, row.attempt_id), finding, action=row.action)
-            for row, finding in zip(rows, findings, strict=True)
-        ]
 
         async def record(tx: Tx) -> None:
             await settle(tx, results)
@@ -80,15 +93,27 @@ class Asking:
         await self._database.transact(_RECORD, record, tenants={row.tenant_id for row in rows})
         return len(rows)
 
-    async def _ask(self, row: Row[Any]) -> Finding:
+    async def _result(
+        self, row: Row[Any], asked_at: datetime, params: Mapping[str, str] | None
+    ) -> Result:
+        with hearing() as answers:
+            finding = await self._ask(row, params)
+        attempt = (row.tenant_id, row.attempt_id)
+        return Result(attempt, finding, action=row.action, asked_at=asked_at, answers=answers)
+
+    async def _ask(self, row: Row[Any], params: Mapping[str, str] | None) -> Finding:
         try:
             connection_id = row.connection_id or await self._connecting.default(row.tenant_id)
         except NoConnection:
             return Absent()
         try:
-            if row.action == "expire" and row.kind == "page" and row.provider_ref is not None:
-                return await self._providers.close_page(
+            if row.action == "expire" and row.provider_ref is not None:
+                return await self._providers.stop_waiting(
                     connection_id, row.tenant_id, row.provider_ref
+                )
+            if params is not None and row.kind == "page":
+                return await self._steps.complete(
+                    connection_id, row.tenant_id, row.attempt_id, row.provider_ref, params
                 )
             return await self._providers.look(connection_id, row.tenant_id, row.attempt_id)
         except Exception as error:

@@ -9,7 +9,7 @@ from sqlalchemy import Row
 
 from subledger.platform import crashpoints
 from subledger.platform.db import Database, Tx, story
-from subledger.services.payments.protocol import Lost
+from subledger.services.payments.protocol import Lost, Saved
 from subledger.services.payments.provider import Providers
 from subledger.services.payments.store import methods
 from subledger.services.payments.store.payments import Key
@@ -58,16 +58,14 @@ class Attaching:
             )
         )
         _AFTER_CALL.hit()
-        kept: list[tuple[Key, tuple[str, str, str] | None]] = []
+        kept: list[tuple[Key, Saved | None]] = []
         for row, answer in zip(rows, answers, strict=True):
             key = (row.tenant_id, row.id)
             if isinstance(answer, Lost):
                 if row.tries + 1 >= MOST_TRIES:
                     kept.append((key, None))
-            elif answer is None:
-                kept.append((key, None))
             else:
-                kept.append((key, (answer.token, answer.brand, answer.last_four)))
+                kept.append((key, answer))
         if not kept:
             return 0
 

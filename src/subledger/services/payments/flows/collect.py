@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -27,7 +28,9 @@ from subledger.platform.db import (
     is_transient,
     story,
 )
-from subledger.services.payments.flows.connect import Connecting, NoConnection
+from subledger.providers.hearing import hearing
+from subledger.services.payments.addresses import Addresses
+from subledger.services.payments.flows.connect import Connecting, CurrencyNotTaken, NoConnection
 from subledger.services.payments.protocol import Finding, Lost, NotSent, Refused
 from subledger.services.payments.provider import Charge, Providers
 from subledger.services.payments.store import payments
@@ -40,9 +43,10 @@ GROUP = 200
 GROUP_S = 0.02
 """Results are recorded in groups: at most this many, or what came within this time."""
 REFILL_AFTER_S = 0.5
-MOST_REFILLED = 4
-"""Free places are filled again when half are free, up to this many times the limit in one run,
-or when something is slow."""
+MOST_REFILLED, MOST_RUN_S = 20, 10.0
+"""A run fills free places again while more is ready (a quarter at a time), when something became
+ready, and now and then, up to this many times its limit and for this long: then it ends, so that
+its process can stop."""
 
 _SCAN = story("payments.scan_attempts", reads=True)
 _RESERVE = story("payments.record_reservations")
@@ -71,16 +75,16 @@ class Collecting:
         providers: Providers,
         connecting: Connecting,
         lease_s: float,
-        return_url: str,
+        addresses: Addresses,
     ) -> None:
         """``lease_s``: how long a claimed call may take before its caller counts as vanished.
-        ``return_url``: where payers go from the page when the request named no place."""
+        ``addresses``: where payers go from a provider's page, our own page of their payment."""
         self._database = database
         self._collections = collections
         self._providers = providers
         self._connecting = connecting
         self._lease_s = lease_s
-        self._return_url = return_url
+        self._addresses = addresses
 
     # --- steps ---------------------------------------------------------------------------------
 
@@ -127,7 +131,7 @@ class Collecting:
                 continue
             assert_no_transaction("reserve_collections")
             answers = await self._collections.reserve_collections(
-                Call(tenant_id), [ReserveRequest(row.invoice_id, row.attempt_id) for row in rows]
+                Call(tenant_id), [_request_of(row) for row in rows]
             )
             _RESERVED.hit()
 
@@ -170,16 +174,22 @@ class Collecting:
         """Call for what is ready, at most ``limit`` at once, and record in groups; free places are
         filled again meanwhile, so that a slow call holds up nobody else."""
         running: set[asyncio.Task[Result]] = set()
-        total, filled_at, exhausted = 0, 0.0, False
+        heard = self._database.wakeup.listener(types={payments.READY})
+        began, filled_at, total, more = time.monotonic(), 0.0, 0, True
         try:
             while True:
-                idle_s = time.monotonic() - filled_at
-                refill = idle_s > REFILL_AFTER_S or (
-                    len(running) < limit // 2 and total < MOST_REFILLED * limit
-                )
-                if total == 0 or (not exhausted and running and refill):
-                    rows, deadline = await self._claim(kind, name, limit=limit - len(running))
-                    filled_at, exhausted = time.monotonic(), not rows
+                now, free = time.monotonic(), limit - len(running)
+                goes_on = total < MOST_REFILLED * limit and now < began + MOST_RUN_S
+                wanted = (more and free >= limit // 4) or heard.has_heard
+                if total == 0 or (
+                    running
+                    and free > 0
+                    and goes_on
+                    and (wanted or now > filled_at + REFILL_AFTER_S)
+                ):
+                    heard.forget()
+                    rows, deadline = await self._claim(kind, name, limit=free)
+                    filled_at, more = time.monotonic(), len(rows) == free
                     total += len(rows)
                     running |= {asyncio.create_task(ask(row, deadline)) for row in rows}
                 if not running:
@@ -187,40 +197,52 @@ class Collecting:
                 done, running = await asyncio.wait(running, timeout=GROUP_S)
                 await self._record([each.result() for each in done])
         finally:
+            self._database.wakeup.dismiss(heard)
             for task in running:
                 task.cancel()
 
     async def _charge(self, row: Row[Any], deadline: float) -> Result:
-        attempt = (row.tenant_id, row.attempt_id)
+        came_of = partial(Result, (row.tenant_id, row.attempt_id), claimed_at=row.claimed_at)
         if row.token is None or row.connection_id is None:
-            return Result(attempt, Refused(decline="action", code="no_payment_method"))
+            return came_of(Refused(decline="action", code="no_payment_method"))
         _BEFORE_CHARGE.hit()
-        finding = await self._guarded(
-            deadline,
-            lambda: self._providers.charge(
-                row.connection_id, row.tenant_id, _charge_of(row), token=row.token
-            ),
-        )
+        with hearing() as answers:
+            finding = await self._guarded(
+                deadline,
+                lambda: self._providers.charge(
+                    row.connection_id,
+                    row.tenant_id,
+                    _charge_of(row),
+                    token=row.token,
+                    return_url=self._addresses.status(row.tenant_id, row.payment_id),
+                ),
+            )
         _AFTER_CHARGE.hit()
-        return Result(attempt, finding, connection_id=row.connection_id)
+        return came_of(finding, connection_id=row.connection_id, answers=answers)
 
     async def _open_page(self, row: Row[Any], deadline: float) -> Result:
-        attempt = (row.tenant_id, row.attempt_id)
+        came_of = partial(Result, (row.tenant_id, row.attempt_id), claimed_at=row.claimed_at)
         try:
-            connection_id = row.connection_id or await self._connecting.default(row.tenant_id)
+            connection_id = row.connection_id or await self._connecting.assign(
+                (row.tenant_id, row.payment_id), row.currency
+            )
         except NoConnection:
-            return Result(attempt, Refused(decline="config", code="no_connection", counted=False))
-        finding = await self._guarded(
-            deadline,
-            lambda: self._providers.open_page(
-                connection_id,
-                row.tenant_id,
-                _charge_of(row),
-                return_url=row.return_url or self._return_url,
-            ),
-        )
+            return came_of(Refused(decline="config", code="no_connection", counted=False))
+        except CurrencyNotTaken:
+            refused = Refused(decline="config", code="currency_not_taken", counted=False)
+            return came_of(refused)
+        with hearing() as answers:
+            finding = await self._guarded(
+                deadline,
+                lambda: self._providers.open_page(
+                    connection_id,
+                    row.tenant_id,
+                    _charge_of(row),
+                    return_url=self._addresses.status(row.tenant_id, row.payment_id),
+                ),
+            )
         _AFTER_PAGE.hit()
-        return Result(attempt, finding, connection_id=connection_id)
+        return came_of(finding, connection_id=connection_id, answers=answers)
 
     async def _guarded(self, deadline: float, call: Callable[[], Awaitable[Finding]]) -> Finding:
         if time.monotonic() > deadline:
@@ -262,6 +284,22 @@ def _charge_of(row: Row[Any]) -> Charge:
     return Charge(
         attempt_id=row.attempt_id,
         invoice_id=row.invoice_id,
+        amount_minor=row.amount_minor,
+        currency=row.currency,
+        customer_id=row.customer_id,
+        capture=row.capture_method == "automatic",
+    )
+
+
+def _request_of(row: Row[Any]) -> ReserveRequest:
+    """What to ask billing; money for an account, or that arrived off-line, says itself how much it
+    is."""
+    if row.kind != "offline" and row.invoice_id is not None:
+        return ReserveRequest(row.invoice_id, row.attempt_id)
+    return ReserveRequest(
+        row.invoice_id,
+        row.attempt_id,
+        customer_id=row.customer_id,
         amount_minor=row.amount_minor,
         currency=row.currency,
     )

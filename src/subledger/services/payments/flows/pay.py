@@ -14,19 +14,26 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import Row
 
 from subledger.platform.db import Database, Tx, story
 from subledger.platform.eventlog.writer import partition_of
 from subledger.services.payments.flows.ask import Asking
 from subledger.services.payments.flows.attach import Attaching
+from subledger.services.payments.flows.capture import Capturing
 from subledger.services.payments.flows.collect import Collecting
-from subledger.services.payments.store import methods, payments
+from subledger.services.payments.flows.refund import Refunding
+from subledger.services.payments.refunding import OVER
+from subledger.services.payments.store import methods, payments, refunds
 
 _READ = story("payments.read_payment", reads=True)
 _READ_METHOD = story("payments.read_method", reads=True)
+_READ_REFUND = story("payments.read_refund", reads=True)
 _FIND_CUSTOMER = story("payments.find_customer", reads=True)
 _LOOK_AGAIN_S = 0.05
+_CLOSED_WITHIN_S = 3.0
+"""How long a cancellation waits where another process asks the provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,12 @@ class Seen:
 
     payment: Row[Any]
     attempts: list[Row[Any]]
+
+
+def _is_wanted(payment: Row[Any]) -> bool:
+    """Whether an authorized payment is about to be captured or let go."""
+    held = payment.held
+    return payment.status == "authorized" and bool(msgspec.json.decode(held)["wish"])
 
 
 class CustomerNotReady(Exception):
@@ -51,12 +64,16 @@ class Waiting:
         collecting: Collecting,
         asking: Asking,
         attaching: Attaching,
+        refunding: Refunding,
+        capturing: Capturing,
         group: str,
     ) -> None:
         self._database = database
         self._collecting = collecting
         self._asking = asking
         self._attaching = attaching
+        self._refunding = refunding
+        self._capturing = capturing
         self._group = group
 
     async def payment(self, tenant_id: UUID, payment_id: UUID) -> Seen | None:
@@ -83,15 +100,47 @@ class Waiting:
             now = await self.payment(tenant_id, payment_id)
             return now if now is not None and now.payment.status != "processing" else None
 
-        settled = await self._until(look, wait_s)
+        settled = await self.until(look, wait_s)
         return settled or await self.payment(tenant_id, payment_id) or seen
 
-    async def closed(self, tenant_id: UUID, payment_id: UUID) -> Seen:
-        """Close the payment's page at the provider, as was intended before."""
+    async def reserved(self, tenant_id: UUID, payment_id: UUID) -> None:
+        """Ask billing for the payment's reservation now, if it still waits for one: so that it has
+        an owner who can give it back."""
+        seen = await self.payment(tenant_id, payment_id)
+        if seen is not None and seen.attempts[-1].state == "reserving":
+            await self._collecting.reserve_attempts([(tenant_id, seen.attempts[-1].id)])
+
+    async def closed(self, tenant_id: UUID, payment_id: UUID, *, wait_s: float) -> Seen:
+        """Stop waiting for the payer at the provider, or let go what is authorized, as was intended
+        before; waits ``wait_s`` for a worker that was quicker."""
         seen = await self.payment(tenant_id, payment_id)
         assert seen is not None, "checked by this request"
         await self._asking.drive((tenant_id, seen.attempts[-1].id))
-        return await self.payment(tenant_id, payment_id) or seen
+        await self._capturing.drive((tenant_id, seen.attempts[-1].id))
+
+        async def look() -> Seen | None:
+            now = await self.payment(tenant_id, payment_id)
+            waits = now is not None and (
+                now.payment.status == "requires_action" or _is_wanted(now.payment)
+            )
+            return None if waits else now
+
+        settled = await self.until(look, wait_s)
+        return settled or await self.payment(tenant_id, payment_id) or seen
+
+    async def captured(self, tenant_id: UUID, payment_id: UUID, *, wait_s: float) -> Seen:
+        """Capture as was intended before, and wait until that is over or unknown, at most
+        ``wait_s``."""
+        seen = await self.payment(tenant_id, payment_id)
+        assert seen is not None, "checked by this request"
+        await self._capturing.drive((tenant_id, seen.attempts[-1].id))
+
+        async def look() -> Seen | None:
+            now = await self.payment(tenant_id, payment_id)
+            return None if now is not None and _is_wanted(now.payment) else now
+
+        settled = await self.until(look, wait_s)
+        return settled or await self.payment(tenant_id, payment_id) or seen
 
     async def attached(self, tenant_id: UUID, method_id: UUID, *, wait_s: float) -> Row[Any]:
         """Attach, then wait until the method is not ``attaching`` any more, or ``wait_s``."""
@@ -106,7 +155,37 @@ class Waiting:
             newest[:] = [await self._database.transact(_READ_METHOD, read, tenants=[tenant_id])]
             return newest[0] if newest[0].status != "attaching" else None
 
-        return await self._until(look, wait_s) or newest[0]
+        return await self.until(look, wait_s) or newest[0]
+
+    async def set_up(self, tenant_id: UUID, method_id: UUID, *, wait_s: float) -> Row[Any]:
+        """Wait until the page of a method is open, or it is not ``attaching``, or ``wait_s``."""
+        key = (tenant_id, method_id)
+        newest: list[Row[Any]] = []
+
+        async def look() -> Row[Any] | None:
+            async def read(tx: Tx) -> Row[Any]:
+                return (await methods.methods(tx, [key]))[key]
+
+            newest[:] = [await self._database.transact(_READ_METHOD, read, tenants=[tenant_id])]
+            is_open = newest[0].redirect_url is not None
+            return newest[0] if is_open or newest[0].status != "attaching" else None
+
+        return await self.until(look, wait_s) or newest[0]
+
+    async def refunded(self, tenant_id: UUID, refund_id: UUID, *, wait_s: float) -> Row[Any]:
+        """Refund, then wait until it is over or unknown, or ``wait_s``."""
+        key = (tenant_id, refund_id)
+        await self._refunding.drive(key)
+        newest: list[Row[Any]] = []
+
+        async def look() -> Row[Any] | None:
+            async def read(tx: Tx) -> Row[Any]:
+                return (await refunds.refunds(tx, [key]))[key]
+
+            newest[:] = [await self._database.transact(_READ_REFUND, read, tenants=[tenant_id])]
+            return newest[0] if newest[0].state in {*OVER, "unknown"} else None
+
+        return await self.until(look, wait_s) or newest[0]
 
     async def customer(
         self, tenant_id: UUID, customer_id: UUID, *, wait_s: float
@@ -131,13 +210,14 @@ class Waiting:
             ends.append(head)
             return (row,) if row is not None or reached >= ends[0] else None
 
-        found = await self._until(look, wait_s)
+        found = await self.until(look, wait_s)
         if found is None:
             raise CustomerNotReady
         row: Row[Any] | None = found[0]
         return row
 
-    async def _until(self, look: Callable[[], Awaitable[Any]], wait_s: float) -> Any:
+    async def until(self, look: Callable[[], Awaitable[Any]], wait_s: float) -> Any:
+        """What ``look`` finds as soon as it is not None; None if it finds nothing in ``wait_s``."""
         deadline = time.monotonic() + wait_s
         while True:
             found = await look()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
+
+from sqlalchemy import Row
 
 from subledger.platform.http.callers import Caller
 from subledger.platform.http.problems import Problem
@@ -40,8 +43,8 @@ def before(after: tuple[str, ...] | None) -> tuple[datetime, UUID]:
 
 async def require_customer(
     waiting: Waiting, caller: Caller, customer_id: UUID, *, pointer: str
-) -> None:
-    """Raises not_found for an unknown or deleted customer, and customer_not_ready."""
+) -> Row[Any]:
+    """The customer. Raises not_found for an unknown or deleted customer, and customer_not_ready."""
     try:
         found = await waiting.customer(caller.tenant_id, customer_id, wait_s=caller.wait_s)
     except CustomerNotReady:
@@ -52,3 +55,4 @@ async def require_customer(
         ) from None
     if found is None or found.deleted_at is not None:
         raise Problem("not_found", detail="There is no such customer.", pointer=pointer)
+    return found

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
+from cryptography.fernet import MultiFernet
 from fastapi import APIRouter, Query, Response
 from sqlalchemy import Row
 
@@ -15,10 +17,23 @@ from subledger.platform.http.pages import Page, PageQuery, page
 from subledger.platform.http.problems import Problem, problems
 from subledger.platform.http.replay import replayed
 from subledger.services.payments import problems as refusals
-from subledger.services.payments.flows.connect import Connecting, NoConnection
+from subledger.services.payments.flows.connect import (
+    PROVIDER,
+    Connecting,
+    CurrencyNotTaken,
+    NoConnection,
+)
 from subledger.services.payments.flows.pay import Waiting
 from subledger.services.payments.http import lists
-from subledger.services.payments.schemas import CustomerId, Method, MethodId, NewMethod
+from subledger.services.payments.schemas import (
+    CustomerId,
+    Mandate,
+    Method,
+    MethodId,
+    MethodMandate,
+    NewMethod,
+)
+from subledger.services.payments.sealing import open_mandate
 from subledger.services.payments.store import methods as store
 from subledger.services.payments.usecases.methods import detach, make_default, start_attaching
 
@@ -29,12 +44,18 @@ _DEFAULT = story("payments.make_default_method")
 
 
 def router(
-    database: Database, keys: Keys, *, waiting: Waiting, connecting: Connecting
+    database: Database,
+    keys: Keys,
+    *,
+    waiting: Waiting,
+    connecting: Connecting,
+    fernet: MultiFernet,
 ) -> APIRouter:
     """``/v1/payment-methods``."""
     routes = APIRouter(prefix="/v1/payment-methods", tags=["Payment methods"])
     _add_attach(routes, database, keys, waiting=waiting, connecting=connecting)
     _add_changes(routes, database, keys)
+    _add_mandate(routes, database, fernet)
 
     @routes.get(
         "",
@@ -98,6 +119,7 @@ def _add_attach(
                 "idempotency_in_progress",
                 "idempotency_key_reused",
                 refusals.NO_CONNECTION,
+                refusals.CURRENCY_NOT_TAKEN,
                 refusals.CUSTOMER_NOT_READY,
             )
         },
@@ -105,8 +127,10 @@ def _add_attach(
     async def attach_payment_method(
         body: NewMethod, caller: CallerAdmin, response: Response
     ) -> Method:
-        await lists.require_customer(waiting, caller, body.customer_id, pointer="/customer_id")
-        connection_id = await _connection(connecting, caller)
+        customer = await lists.require_customer(
+            waiting, caller, body.customer_id, pointer="/customer_id"
+        )
+        connection_id = await _connection(connecting, caller, customer.currency)
 
         async def work(tx: Tx, new_id: UUID) -> None:
             await start_attaching(
@@ -117,6 +141,7 @@ def _add_attach(
                 connection_id=connection_id,
                 test_kind=body.test_kind,
                 make_default=body.make_default,
+                expires_on=body.expires_on,
             )
 
         answered = await keys.run(
@@ -141,12 +166,41 @@ def _add_attach(
             return await _one(tx, caller.tenant_id, row.id)
 
 
+def _add_mandate(routes: APIRouter, database: Database, fernet: MultiFernet) -> None:
+    @routes.get(
+        "/{method_id}/mandate",
+        response_model=MethodMandate,
+        summary="Get what the payer agreed to",
+        description="The consent under which a method was saved: the text as it was shown, its"
+        " language, the moment and the payer's address; null for a test method that you attached"
+        " yourself. For admins, since it is personal data.",
+        responses={**problems("forbidden", "not_found")},
+    )
+    async def get_payment_method_mandate(method_id: MethodId, caller: CallerAdmin) -> MethodMandate:
+        key = (caller.tenant_id, method_id)
+        async with database.transaction(_READ, tenants=[caller.tenant_id]) as tx:
+            row = (await store.methods(tx, [key])).get(key)
+        if row is None:
+            raise _no_method()
+        if row.mandate_encrypted is None:
+            return MethodMandate(payment_method_id=row.id, mandate=None)
+        given = open_mandate(fernet, bytes(row.mandate_encrypted))
+        mandate = Mandate(
+            text=given.text,
+            language=given.language,
+            given_at=datetime.fromisoformat(given.at),
+            address=given.address,
+        )
+        return MethodMandate(payment_method_id=row.id, mandate=mandate)
+
+
 def _add_changes(routes: APIRouter, database: Database, keys: Keys) -> None:
     @routes.post(
         "/{method_id}/default",
         response_model=Method,
         summary="Make a payment method the default",
-        description="The default method is charged where no other is named.",
+        description="The default method is charged where no other is named. What is past due is"
+        " tried by it at once.",
         responses={**problems("forbidden", "not_found", refusals.METHOD_NOT_ACTIVE)},
     )
     async def make_default_payment_method(
@@ -154,7 +208,9 @@ def _add_changes(routes: APIRouter, database: Database, keys: Keys) -> None:
     ) -> Method:
         async def work(tx: Tx, _: UUID) -> Method:
             await _one(tx, caller.tenant_id, method_id)
-            if not await make_default(tx, tenant_id=caller.tenant_id, method_id=method_id):
+            if not await make_default(
+                tx, tenant_id=caller.tenant_id, method_id=method_id, cause=caller.request_id
+            ):
                 raise Problem(refusals.METHOD_NOT_ACTIVE, detail="The method is not active.")
             return await _one(tx, caller.tenant_id, method_id)
 
@@ -192,12 +248,20 @@ def _add_changes(routes: APIRouter, database: Database, keys: Keys) -> None:
         return Response(status_code=204)
 
 
-async def _connection(connecting: Connecting, caller: Caller) -> UUID:
+async def _connection(connecting: Connecting, caller: Caller, currency: str) -> UUID:
+    """Where a test method is kept: a connection to the sandbox for the customer's currency."""
     try:
-        return await connecting.default(caller.tenant_id)
+        return await connecting.choose(caller.tenant_id, currency, provider=PROVIDER)
     except NoConnection:
         raise Problem(
-            refusals.NO_CONNECTION, detail="The tenant is live, and no live provider is connected."
+            refusals.NO_CONNECTION,
+            detail="Test methods belong to the sandbox provider, which a live tenant has not.",
+        ) from None
+    except CurrencyNotTaken:
+        raise Problem(
+            refusals.CURRENCY_NOT_TAKEN,
+            detail=f"No connection to the sandbox takes {currency}.",
+            pointer="/customer_id",
         ) from None
 
 

@@ -19,8 +19,16 @@ due = DueQueue(tables.due)
 RECONCILE = "reconcile"
 PAGE_EXPIRY = "page_expiry"
 HINT = "hint"
+AUTHORIZATION = "authorization"
+"""What nobody captured is to be let go."""
+SETUP = "setup_look"
+_OF_PAYMENTS = (RECONCILE, PAGE_EXPIRY, AUTHORIZATION)
 ASKED = "payments.refetches"
 """The kind of work that a question to a provider is."""
+OF_REFUND = "refund."
+"""The kinds of hints that speak of an attempt's refunds begin so."""
+OF_DISPUTE = "dispute."
+"""The kinds of hints that speak of an attempt's disputes begin so."""
 
 _WANTED = "unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, id)"
 
@@ -36,6 +44,20 @@ _ASK = sql(
         WHEN 'expire' IN (r.action, excluded.action) THEN 'expire'
         WHEN 'reconcile' IN (r.action, excluded.action) THEN 'reconcile'
         ELSE 'fetch' END
+    """
+)
+PAYERS_APART_S = 3
+"""A provider is asked for payers who look at a page at most this often (wall clock)."""
+_LOOK_AGAIN = sql(
+    f"""
+    WITH mine AS (
+        SELECT a.tenant_id, a.id FROM payments.attempts a
+        WHERE a.tenant_id = :tenant AND a.id = :id AND (a.looked_at IS NULL
+            OR a.looked_at < statement_timestamp() - interval '{PAYERS_APART_S} s')
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE payments.attempts a SET looked_at = clock_timestamp()
+    FROM mine WHERE a.tenant_id = mine.tenant_id AND a.id = mine.id
     """
 )
 _WAITING = sql(
@@ -68,9 +90,13 @@ _DONE = sql(
     " CAST(:ids AS uuid[]), CAST(:asked AS bigint[])) AS w(tenant_id, attempt_id, asked)"
     " WHERE r.tenant_id = w.tenant_id AND r.attempt_id = w.attempt_id AND r.asked = w.asked"
 )
+# What was due has been done: only what was asked for since is left.
 _RELEASE = sql(
-    f"UPDATE payments.refetches AS r SET claimed_at = NULL FROM {_WANTED}"
-    " WHERE r.tenant_id = w.tenant_id AND r.attempt_id = w.id"
+    "UPDATE payments.refetches AS r SET claimed_at = NULL,"
+    " action = CASE WHEN r.action = w.action THEN 'fetch' ELSE r.action END"
+    " FROM unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[]), CAST(:actions AS text[]))"
+    " AS w(tenant_id, attempt_id, action)"
+    " WHERE r.tenant_id = w.tenant_id AND r.attempt_id = w.attempt_id"
 )
 _INSERT_HINTS = Insert(
     tables.hints,
@@ -84,11 +110,18 @@ _INSERT_HINTS = Insert(
         "tries",
         "created_at",
     ],
+    conflict="(tenant_id, id) DO NOTHING",
 )
 _LOCK_HINTS = sql(
     "SELECT h.tenant_id, h.id, h.connection_id, h.kind, h.attempt_id, h.provider_ref, h.tries"
     f" FROM {_WANTED} JOIN payments.hints h USING (tenant_id, id)"
     " ORDER BY h.tenant_id, h.id FOR NO KEY UPDATE OF h"
+)
+_WAITING_HINTS = sql(
+    f"SELECT h.id AS webhook_id, h.tries, d.due_at FROM {_WANTED}"
+    " JOIN payments.hints h USING (tenant_id, id)"
+    " LEFT JOIN payments.due d ON d.tenant_id = h.tenant_id AND d.kind = 'hint' AND d.id = h.id"
+    " ORDER BY h.id"
 )
 _TRIED_HINTS = sql(
     f"UPDATE payments.hints AS h SET tries = tries + 1 FROM {_WANTED}"
@@ -112,6 +145,11 @@ async def ask(tx: Tx, wanted: Mapping[Key, str]) -> None:
             ids=[each for _, each in keys],
             actions=[wanted[key] for key in keys],
         )
+
+
+async def look_again(tx: Tx, attempt: Key) -> bool:
+    """Note that a payer looks; False if one did a moment ago, or somebody works on the attempt."""
+    return bool(await tx.run(_LOOK_AGAIN, tenant=attempt[0], id=attempt[1]))
 
 
 async def waiting(tx: Tx, *, lease_s: float, limit: int) -> list[Key]:
@@ -139,12 +177,24 @@ async def done(tx: Tx, claimed: Iterable[Row[Any]]) -> None:
     )
     if removed < len(rows):
         tx.work.add(ASKED)
-        await tx.run(_RELEASE, **split((row.tenant_id, row.attempt_id) for row in rows))
+        await tx.run(
+            _RELEASE,
+            tenants=[row.tenant_id for row in rows],
+            ids=[row.attempt_id for row in rows],
+            actions=[row.action for row in rows],
+        )
 
 
 async def insert_hints(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Keep what a provider said about something that is not known here yet."""
-    await _INSERT_HINTS(tx, rows)
+    """Keep what a provider said about something that is not known here yet; what is kept already
+    stays as it is."""
+    await _INSERT_HINTS(tx, sorted(rows, key=lambda row: (row["tenant_id"], row["id"])))
+
+
+async def waiting_hints(tx: Tx, keys: Iterable[Key]) -> Sequence[Row[Any]]:
+    """Which of these hints are still kept: how often it was looked for what they speak of, and
+    when it will be again."""
+    return await tx.rows(_WAITING_HINTS, **split(keys))
 
 
 async def lock_hints(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
@@ -166,4 +216,4 @@ async def drop_hints(tx: Tx, keys: Iterable[Key]) -> None:
 async def drop_due(tx: Tx, payments: Iterable[tuple[UUID, UUID]]) -> None:
     """Nothing is due for these payments any more."""
     keys = list(payments)
-    await due.drop(tx, [(t, kind, p) for t, p in keys for kind in (RECONCILE, PAGE_EXPIRY)])
+    await due.drop(tx, [(t, kind, p) for t, p in keys for kind in _OF_PAYMENTS])

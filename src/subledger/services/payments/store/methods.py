@@ -1,4 +1,4 @@
-"""Customers as payments knows them, their saved methods, and connections to providers."""
+"""Customers as payments knows them, and their saved methods."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from sqlalchemy import Row
 from subledger.platform.bulk import Insert, Update, by_keys
 from subledger.platform.db import DUE_READER, Tx, sql
 from subledger.services.payments import tables
+from subledger.services.payments.protocol import Saved
 from subledger.services.payments.store.payments import Key, split
 
+MOST_IN_ORDER = 50
 _WANTED = "unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, id)"
 
 _METHOD_COLUMNS = (
     "m.tenant_id, m.id, m.customer_id, m.connection_id, m.status, m.token, m.brand,"
-    " m.last_four, m.test_kind, m.make_default, m.tries, m.created_at, m.detached_at"
+    " m.last_four, m.test_kind, m.make_default, m.tries, m.created_at, m.detached_at,"
+    " m.turn, m.expires_on, m.provider_ref, m.mandate_encrypted, m.redirect_url"
 )
 
 _PUT_CUSTOMERS = Insert(
@@ -57,6 +60,24 @@ _TO_CHARGE = sql(
     ) AS d ON true
     """
 )
+# The default one first, then by the customer's own order, then as they came. What has expired by
+# the tenant's clock is left out.
+_IN_ORDER = sql(
+    """
+    SELECT w.tenant_id, w.customer_id, m.id, m.connection_id
+    FROM unnest(CAST(:tenants AS uuid[]), CAST(:customers AS uuid[]), CAST(:days AS date[]))
+        AS w(tenant_id, customer_id, day)
+    CROSS JOIN LATERAL (
+        SELECT r.id, r.connection_id FROM payments.methods r
+        JOIN payments.customers c ON c.tenant_id = r.tenant_id AND c.id = r.customer_id
+        WHERE r.tenant_id = w.tenant_id AND r.customer_id = w.customer_id
+          AND r.status = 'active' AND (r.expires_on IS NULL OR r.expires_on >= w.day)
+        ORDER BY (r.id = c.default_method_id) IS TRUE DESC, r.turn NULLS LAST, r.created_at, r.id
+        LIMIT :limit
+    ) AS m
+    """
+)
+_SET_TURNS = Update(tables.methods, keys=["tenant_id", "id"], sets=["turn"])
 _METHODS = sql(
     f"SELECT {_METHOD_COLUMNS} {by_keys('payments.methods m', tenant_id='tenants', id='ids')}"
 )
@@ -89,11 +110,12 @@ _LIST = sql(_listing(""))
 _LIST_OF_CUSTOMER = sql(_listing(" AND m.customer_id = :customer"))
 _INSERT_METHODS = sql(
     "INSERT INTO payments.methods (tenant_id, id, customer_id, connection_id, status, token,"
-    " brand, last_four, test_kind, make_default, tries, ready_at, created_at)"
+    " brand, last_four, test_kind, make_default, expires_on, tries, ready_at, created_at)"
     " SELECT w.*, 0, clock_timestamp(), w_at FROM unnest(CAST(:tenant_id AS uuid[]),"
     " CAST(:id AS uuid[]), CAST(:customer_id AS uuid[]), CAST(:connection_id AS uuid[]),"
     " CAST(:status AS text[]), CAST(:token AS text[]), CAST(:brand AS text[]),"
-    " CAST(:last_four AS text[]), CAST(:test_kind AS text[]), CAST(:make_default AS boolean[]))"
+    " CAST(:last_four AS text[]), CAST(:test_kind AS text[]), CAST(:make_default AS boolean[]),"
+    " CAST(:expires_on AS date[]))"
     " AS w CROSS JOIN (SELECT CAST(:created_at AS timestamptz) AS w_at) AS at"
 )
 _SAVE_METHODS = Update(
@@ -101,16 +123,28 @@ _SAVE_METHODS = Update(
     keys=["tenant_id", "id"],
     sets=["status", "token", "brand", "last_four", "detached_at"],
 )
+_SET_SETUPS = Update(
+    tables.methods,
+    keys=["tenant_id", "id"],
+    sets=["provider_ref", "return_url", "redirect_url"],
+)
+_DESCRIBE = Update(
+    tables.methods,
+    keys=["tenant_id", "id"],
+    sets=["token", "brand", "last_four", "expires_on", "provider_ref", "mandate_encrypted"],
+)
 _ATTACHING = sql(
     "SELECT m.tenant_id, m.id FROM payments.methods m"
-    " WHERE m.status = 'attaching' AND m.ready_at <= statement_timestamp()"
+    " WHERE m.status = 'attaching' AND m.test_kind IS NOT NULL"
+    " AND m.ready_at <= statement_timestamp()"
     " ORDER BY m.ready_at LIMIT :limit"
 )
 _CLAIM_ATTACHING = sql(
     f"""
     WITH locked AS (
         SELECT {_METHOD_COLUMNS} FROM {_WANTED} JOIN payments.methods m USING (tenant_id, id)
-        WHERE m.status = 'attaching' AND m.ready_at <= statement_timestamp()
+        WHERE m.status = 'attaching' AND m.test_kind IS NOT NULL
+          AND m.ready_at <= statement_timestamp()
         ORDER BY m.tenant_id, m.id FOR NO KEY UPDATE OF m SKIP LOCKED
     ), claimed AS (
         UPDATE payments.methods AS m SET tries = m.tries + 1,
@@ -121,28 +155,6 @@ _CLAIM_ATTACHING = sql(
     """
 )
 
-_CONNECTION_COLUMNS = (
-    "c.tenant_id, c.id, c.provider, c.status, c.is_default, c.credentials_encrypted,"
-    " c.webhook_secret_encrypted"
-)
-_CONNECTIONS = sql(
-    f"SELECT {_CONNECTION_COLUMNS} FROM {_WANTED} JOIN payments.connections c USING (tenant_id, id)"
-)
-_DEFAULT_CONNECTION = sql(
-    f"SELECT {_CONNECTION_COLUMNS} FROM payments.connections c"
-    " WHERE c.tenant_id = :tenant AND c.is_default"
-)
-_OPEN_CONNECTION = sql(
-    "INSERT INTO payments.connections (tenant_id, id, provider, status, is_default,"
-    " credentials_encrypted, webhook_secret_encrypted, created_at)"
-    " VALUES (:tenant, :id, :provider, 'opening', true, :credentials, :secret, :created_at)"
-    " ON CONFLICT (tenant_id) WHERE is_default DO NOTHING"
-)
-_ACTIVATE_CONNECTION = sql(
-    "UPDATE payments.connections SET status = 'active'"
-    " WHERE tenant_id = :tenant AND id = :id AND status = 'opening'"
-)
-_MODE = sql("SELECT mode FROM identity.clocks WHERE tenant_id = :tenant")
 _CAUGHT_UP = sql(
     "SELECT coalesce((SELECT c.position FROM payments.cursors c JOIN eventlog.log l"
     " ON l.id = c.log_id WHERE c.group_name = :name AND c.partition = :partition), 0) AS reached,"
@@ -199,6 +211,29 @@ async def to_charge(
         (row.tenant_id, row.customer_id, row.wanted): (row.method_id, row.connection_id)
         for row in rows
     }
+
+
+async def in_order(tx: Tx, customers: Iterable[Key]) -> dict[Key, list[Row[Any]]]:
+    """``(id, connection_id)`` of what each customer can be charged by now, in the customer's order;
+    absent without any."""
+    wanted = sorted(set(customers))
+    clocks = await tx.clocks({tenant for tenant, _ in wanted})
+    rows = await tx.rows(
+        _IN_ORDER,
+        tenants=[tenant for tenant, _ in wanted],
+        customers=[customer for _, customer in wanted],
+        days=[clocks[tenant].date() for tenant, _ in wanted],
+        limit=MOST_IN_ORDER,
+    )
+    found: dict[Key, list[Row[Any]]] = {}
+    for row in rows:
+        found.setdefault((row.tenant_id, row.customer_id), []).append(row)
+    return found
+
+
+async def set_turns(tx: Tx, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Set ``turn`` of locked methods (None: after those that have one)."""
+    await _SET_TURNS(tx, rows)
 
 
 async def caught_up(tx: Tx, *, group: str, partition: int) -> tuple[int, int]:
@@ -271,6 +306,7 @@ async def insert_methods(
         "last_four",
         "test_kind",
         "make_default",
+        "expires_on",
     )
     columns: dict[str, Any] = {name: [row[name] for row in rows] for name in names}
     if "attaching" in columns["status"]:
@@ -284,6 +320,30 @@ async def save_methods(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     await _SAVE_METHODS(tx, rows)
 
 
+async def set_setups(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Where the payer saves a method that is attaching, and where from there."""
+    await _SET_SETUPS(tx, rows)
+
+
+def described(row: Row[Any], saved: Saved) -> dict[str, Any]:
+    """A locked method as the provider describes it now; an expiry that it does not tell stays."""
+    return {
+        "tenant_id": row.tenant_id,
+        "id": row.id,
+        "token": saved.token,
+        "brand": saved.brand,
+        "last_four": saved.last_four,
+        "expires_on": saved.expires_on or row.expires_on,
+        "provider_ref": saved.reference,
+        "mandate_encrypted": saved.mandate or row.mandate_encrypted,
+    }
+
+
+async def describe(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace what providers say about locked methods."""
+    await _DESCRIBE(tx, rows)
+
+
 async def attaching(tx: Tx, limit: int) -> list[Key]:
     """Methods of all tenants whose attaching nobody works on."""
     async with tx.reading_as(DUE_READER):
@@ -294,51 +354,3 @@ async def attaching(tx: Tx, limit: int) -> list[Key]:
 async def claim_attaching(tx: Tx, keys: Iterable[Key], *, lease_s: float) -> Sequence[Row[Any]]:
     """Take methods to attach for ``lease_s`` (wall clock); skips what another holds."""
     return await tx.rows(_CLAIM_ATTACHING, lease_s=lease_s, **split(keys))
-
-
-# --- connections -------------------------------------------------------------------------------
-
-
-async def connections(tx: Tx, keys: Iterable[Key]) -> dict[Key, Row[Any]]:
-    """Connections with their encrypted credentials."""
-    rows = await tx.rows(_CONNECTIONS, **split(keys))
-    return {(row.tenant_id, row.id): row for row in rows}
-
-
-async def default_connection(tx: Tx, tenant_id: UUID) -> Row[Any] | None:
-    """The tenant's default connection, or None."""
-    rows = await tx.rows(_DEFAULT_CONNECTION, tenant=tenant_id)
-    return rows[0] if rows else None
-
-
-async def open_connection(
-    tx: Tx,
-    *,
-    tenant_id: UUID,
-    connection_id: UUID,
-    provider: str,
-    credentials_encrypted: bytes,
-    secret_encrypted: bytes,
-    created_at: datetime,
-) -> None:
-    """Record the intent to connect, unless the tenant has a default connection already."""
-    await tx.run(
-        _OPEN_CONNECTION,
-        tenant=tenant_id,
-        id=connection_id,
-        provider=provider,
-        credentials=credentials_encrypted,
-        secret=secret_encrypted,
-        created_at=created_at,
-    )
-
-
-async def activate_connection(tx: Tx, tenant_id: UUID, connection_id: UUID) -> None:
-    """The provider and the webhook endpoint know the connection: it may be used."""
-    await tx.run(_ACTIVATE_CONNECTION, tenant=tenant_id, id=connection_id)
-
-
-async def mode_of(tx: Tx, tenant_id: UUID) -> str:
-    """``live`` or ``sandbox``."""
-    rows = await tx.rows(_MODE, tenant=tenant_id)
-    return str(rows[0].mode)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,13 +17,33 @@ from subledger.services.payments.store.holds import NEVER
 
 Key = tuple[UUID, UUID]
 """``(tenant_id, id)``"""
+_LONG_AGO, _FIRST = datetime(1, 1, 1, tzinfo=UTC), UUID(int=0)
 
 _WANTED = "unnest(CAST(:tenants AS uuid[]), CAST(:ids AS uuid[])) AS w(tenant_id, id)"
 
 _PAYMENT_COLUMNS = (
     "p.tenant_id, p.id, p.customer_id, p.invoice_id, p.connection_id, p.method_id, p.mode,"
     " p.dunning, p.amount_minor, p.currency, p.status, p.decline, p.failure_code,"
-    " p.redirect_url, p.return_url, p.cause, p.occurred_at, p.created_at, p.finished_at"
+    " p.redirect_url, p.return_url, p.cause, p.occurred_at, p.created_at, p.finished_at,"
+    " p.subscription_ids, p.capture_method"
+)
+
+# What a payment shows, beside its own columns: how much of it went back as money, and how much a
+# dispute has taken.
+_SHOWN = (
+    f"{_PAYMENT_COLUMNS}, (SELECT coalesce(sum(f.amount_minor), 0)::bigint FROM payments.refunds f"
+    " WHERE f.tenant_id = p.tenant_id AND f.payment_id = p.id AND f.destination = 'method'"
+    " AND f.state = 'succeeded') AS refunded_minor,"
+    " (SELECT coalesce(sum(d.amount_minor), 0)::bigint FROM payments.disputes d"
+    " WHERE d.tenant_id = p.tenant_id AND d.payment_id = p.id"
+    " AND d.state <> 'won') AS disputed_minor,"
+    " (SELECT to_jsonb(o)::text"
+    " FROM payments.offline_payments o WHERE o.tenant_id = p.tenant_id AND o.payment_id = p.id)"
+    " AS offline,"
+    " (SELECT to_jsonb(z)::text FROM payments.authorizations z JOIN payments.attempts a"
+    " ON a.tenant_id = z.tenant_id AND a.id = z.attempt_id"
+    " WHERE a.tenant_id = p.tenant_id AND a.payment_id = p.id"
+    " ORDER BY a.n DESC LIMIT 1) AS held"
 )
 
 _READY = sql(
@@ -80,17 +101,20 @@ _CLAIM = sql(
     ), claimed AS (
         UPDATE payments.attempts AS a SET state = 'in_flight', claimed_at = clock_timestamp()
         FROM locked l WHERE a.tenant_id = l.tenant_id AND a.id = l.id
+        RETURNING a.tenant_id, a.id, a.payment_id, a.claimed_at
     )
     SELECT l.tenant_id, l.id AS attempt_id, p.id AS payment_id, p.customer_id, p.invoice_id,
-           p.amount_minor, p.currency, p.return_url, p.connection_id, m.token
-    FROM locked l
+           p.amount_minor, p.currency, p.return_url, p.connection_id, p.capture_method,
+           m.token, l.claimed_at
+    FROM claimed l
     JOIN payments.payments p ON p.tenant_id = l.tenant_id AND p.id = l.payment_id
     LEFT JOIN payments.methods m
       ON m.tenant_id = p.tenant_id AND m.id = p.method_id AND m.status = 'active'
     """
 )
 _TO_RESERVE = sql(
-    "SELECT a.tenant_id, a.id AS attempt_id, p.invoice_id"
+    "SELECT a.tenant_id, a.id AS attempt_id, a.kind, p.invoice_id, p.customer_id, p.amount_minor,"
+    " p.currency"
     f" {by_keys('payments.attempts a', tenant_id='tenants', id='ids')}"
     " JOIN payments.payments p ON p.tenant_id = a.tenant_id AND p.id = a.payment_id"
     " WHERE a.state = 'reserving' ORDER BY a.tenant_id, a.id"
@@ -128,9 +152,7 @@ _KNOWN_RETRIES = sql(
     " CAST(:invoices AS uuid[]), CAST(:numbers AS bigint[])) AS w(tenant_id, invoice_id, number)"
     " JOIN payments.retries r USING (tenant_id, invoice_id, number)"
 )
-_PAYMENTS = sql(
-    f"SELECT {_PAYMENT_COLUMNS} {by_keys('payments.payments p', tenant_id='tenants', id='ids')}"
-)
+_PAYMENTS = sql(f"SELECT {_SHOWN} {by_keys('payments.payments p', tenant_id='tenants', id='ids')}")
 _NEWEST_OF_INVOICES = sql(
     f"""
     SELECT p.* FROM unnest(CAST(:invoices AS uuid[])) WITH ORDINALITY AS w(invoice_id, place)
@@ -143,16 +165,37 @@ _NEWEST_OF_INVOICES = sql(
 )
 
 
-def _listing(condition: str) -> str:
+_LIVE_OF_INVOICE = sql(
+    f"SELECT {_PAYMENT_COLUMNS} FROM payments.payments p"
+    " WHERE p.tenant_id = :tenant AND p.invoice_id = :invoice"
+    " AND p.status IN ('processing', 'requires_action', 'authorized', 'unknown')"
+    " ORDER BY p.created_at DESC, p.id DESC LIMIT 5"
+)
+_OPTIONAL = {
+    "status": ("p.status", "text"),
+    "customer": ("p.customer_id", "uuid"),
+    "connection": ("p.connection_id", "uuid"),
+}
+
+
+def _listing(first: str = "") -> str:
+    """``first`` is the filter whose index is read; the others may be null."""
+    kept = "".join(
+        f" AND (CAST(:{name} AS {kind}) IS NULL OR {column} = CAST(:{name} AS {kind}))"
+        for name, (column, kind) in _OPTIONAL.items()
+        if f":{name}" not in first
+    )
     return (
-        f"SELECT {_PAYMENT_COLUMNS} FROM payments.payments p WHERE p.tenant_id = :tenant"
-        f"{condition} AND p.customer_id IS NOT NULL"
+        f"SELECT {_SHOWN} FROM payments.payments p WHERE p.tenant_id = :tenant"
+        f"{first}{kept} AND p.customer_id IS NOT NULL"
+        # What named no invoice of the tenant's is no payment of theirs.
+        " AND p.failure_code IS DISTINCT FROM 'unknown_invoice' AND p.created_at >= :created_from"
         " AND (p.created_at, p.id) < (:before_at, :before_id)"
         " ORDER BY p.created_at DESC, p.id DESC LIMIT :limit"
     )
 
 
-_LIST = sql(_listing(""))
+_LIST = sql(_listing())
 _LIST_OF_INVOICE = sql(_listing(" AND p.invoice_id = :invoice"))
 _LIST_OF_CUSTOMER = sql(_listing(" AND p.customer_id = :customer"))
 _LIST_BY_STATUS = sql(_listing(" AND p.status = :status"))
@@ -175,6 +218,8 @@ _INSERT_PAYMENTS = Insert(
         "cause",
         "occurred_at",
         "created_at",
+        "subscription_ids",
+        "capture_method",
     ],
 )
 _INSERT_ATTEMPTS = sql(
@@ -261,7 +306,7 @@ async def claim(tx: Tx, keys: Iterable[Key], *, kind: str) -> Sequence[Row[Any]]
 
 
 async def to_reserve(tx: Tx, keys: Iterable[Key]) -> Sequence[Row[Any]]:
-    """``(tenant_id, attempt_id, invoice_id)`` of those that still want a reservation."""
+    """What billing is asked about those that still want a reservation."""
     return await tx.rows(_TO_RESERVE, **split(keys))
 
 
@@ -321,25 +366,48 @@ async def newest_of_invoices(
     return {row.invoice_id: row for row in rows}
 
 
+async def live_of_invoice(tx: Tx, tenant_id: UUID, invoice_id: UUID) -> Sequence[Row[Any]]:
+    """The invoice's payments that are not over, the newest first, at most five: one may take money,
+    others wait to be told that they may not."""
+    return await tx.rows(_LIVE_OF_INVOICE, tenant=tenant_id, invoice=invoice_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a list is narrowed to; ``created_until`` is exclusive."""
+
+    invoice_id: UUID | None = None
+    customer_id: UUID | None = None
+    connection_id: UUID | None = None
+    status: str | None = None
+    created_from: datetime | None = None
+    created_until: datetime | None = None
+
+
 async def listed(
-    tx: Tx,
-    tenant_id: UUID,
-    *,
-    before: tuple[datetime, UUID],
-    limit: int,
-    invoice_id: UUID | None = None,
-    customer_id: UUID | None = None,
-    status: str | None = None,
+    tx: Tx, tenant_id: UUID, wanted: Wanted, *, before: tuple[datetime, UUID], limit: int
 ) -> Sequence[Row[Any]]:
-    """Payments from the newest, older than ``before``; at most one of the filters."""
-    page = {"tenant": tenant_id, "before_at": before[0], "before_id": before[1], "limit": limit}
-    if invoice_id is not None:
-        return await tx.rows(_LIST_OF_INVOICE, invoice=invoice_id, **page)
-    if customer_id is not None:
-        return await tx.rows(_LIST_OF_CUSTOMER, customer=customer_id, **page)
-    if status is not None:
-        return await tx.rows(_LIST_BY_STATUS, status=status, **page)
-    return await tx.rows(_LIST, **page)
+    """Payments from the newest, older than ``before``."""
+    last = before
+    if wanted.created_until is not None:
+        last = min(before, (wanted.created_until, _FIRST))
+    given = {
+        "tenant": tenant_id,
+        "customer": wanted.customer_id,
+        "connection": wanted.connection_id,
+        "status": wanted.status,
+        "created_from": wanted.created_from or _LONG_AGO,
+        "before_at": last[0],
+        "before_id": last[1],
+        "limit": limit,
+    }
+    if wanted.invoice_id is not None:
+        return await tx.rows(_LIST_OF_INVOICE, invoice=wanted.invoice_id, **given)
+    if wanted.customer_id is not None:
+        return await tx.rows(_LIST_OF_CUSTOMER, **given)
+    if wanted.status is not None:
+        return await tx.rows(_LIST_BY_STATUS, **given)
+    return await tx.rows(_LIST, **given)
 
 
 async def insert(
@@ -349,7 +417,7 @@ async def insert(
     if not payments:
         return
     _tell_work(tx, attempts)
-    await _INSERT_PAYMENTS(tx, payments)
+    await _INSERT_PAYMENTS(tx, [{"capture_method": "automatic", **row} for row in payments])
     names = ("tenant_id", "id", "payment_id", "kind", "state", "created_at")
     await tx.run(_INSERT_ATTEMPTS, **{name: [row[name] for row in attempts] for name in names})
 

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import msgspec
+from sqlalchemy import Row
+
 from subledger.contracts.events import Recorded
+from subledger.core.dunning_choice import method_to_try
 from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.services.payments.store import methods, payments
@@ -63,7 +67,8 @@ async def collect_finalized(tx: Tx, given: Sequence[Recorded]) -> None:
 async def collect_retries(tx: Tx, given: Sequence[Recorded]) -> None:
     """Try again what dunning wants tried again; the reservation is asked for first.
 
-    The same retry announced twice is one payment.
+    The same retry announced twice is one payment. It is made by the method that is named while it
+    can be charged, else by the first in the customer's order that is not to be avoided.
     """
     numbered = {
         (event.tenant_id, ids.parse("inv", event.data["invoice_id"]), event.data["number"]): event
@@ -71,13 +76,13 @@ async def collect_retries(tx: Tx, given: Sequence[Recorded]) -> None:
     }
     known = await payments.known_retries(tx, numbered)
     numbered = {key: event for key, event in numbered.items() if key not in known}
-    named = [(event.tenant_id, event.subject, None) for event in numbered.values()]
-    chosen = await methods.to_charge(tx, named)
+    owners = {(event.tenant_id, event.subject) for event in numbered.values()}
+    in_order = await methods.in_order(tx, owners)
     rows, attempts, retries = [], [], []
     for (tenant_id, invoice_id, number), event in sorted(
         numbered.items(), key=lambda item: item[0]
     ):
-        method_id, connection_id = chosen[tenant_id, event.subject, None]
+        method_id, connection_id = _to_try(event, in_order.get((tenant_id, event.subject), []))
         payment = _payment(
             tx, event, invoice_id=invoice_id, method_id=method_id, connection_id=connection_id
         ) | {
@@ -112,8 +117,10 @@ async def collect_manually(
     page: bool,
     return_url: str | None,
     cause: UUID,
+    capture_method: str = "automatic",
 ) -> UUID:
-    """Record the wish to pay an invoice; billing decides whether it may be. Returns the attempt."""
+    """Record the wish to pay an invoice, or only to authorize it (``manual``); billing decides
+    whether it may be. Returns the attempt."""
     now = await tx.now(tenant_id)
     payment = {
         "tenant_id": tenant_id,
@@ -131,11 +138,23 @@ async def collect_manually(
         "cause": cause,
         "occurred_at": now,
         "created_at": now,
+        "subscription_ids": "[]",
+        "capture_method": capture_method,
     }
     attempt_id = tx.ids.new()
     attempt = _attempt(payment, attempt_id, kind="page" if page else "charge", state="reserving")
     await payments.insert(tx, [payment], [attempt])
     return attempt_id
+
+
+def _to_try(event: Recorded, in_order: Sequence[Row[Any]]) -> tuple[UUID | None, UUID | None]:
+    """The method of a retry and its connection; two Nones for a customer without any."""
+    connections = {row.id: row.connection_id for row in in_order}
+    named, avoid = event.data.get("payment_method_id"), event.data.get("avoid_method_ids", ())
+    chosen = None if named is None else ids.parse("pm", named)
+    if chosen not in connections:
+        chosen = method_to_try(list(connections), [ids.parse("pm", each) for each in avoid])
+    return chosen, None if chosen is None else connections[chosen]
 
 
 def _method_of(collection: dict[str, Any]) -> UUID | None:
@@ -162,7 +181,13 @@ def _payment(
         "cause": event.id,
         "occurred_at": event.occurred_at,
         "created_at": event.occurred_at,
+        "subscription_ids": _subscriptions(event),
     }
+
+
+def _subscriptions(event: Recorded) -> str:
+    billed = [ids.parse("sub", each) for each in event.data.get("subscription_ids", ())]
+    return msgspec.json.encode(billed).decode()
 
 
 def _attempt(payment: dict[str, Any], attempt_id: UUID, *, kind: str, state: str) -> dict[str, Any]:

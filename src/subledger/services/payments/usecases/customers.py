@@ -9,7 +9,7 @@ from subledger.contracts.events import Recorded
 from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.services.payments import facts
-from subledger.services.payments.store import methods
+from subledger.services.payments.store import method_tasks, methods
 
 
 async def learn(tx: Tx, given: Sequence[Recorded]) -> None:
@@ -29,7 +29,7 @@ async def learn(tx: Tx, given: Sequence[Recorded]) -> None:
 
 
 async def forget(tx: Tx, given: Sequence[Recorded]) -> None:
-    """A deleted customer's methods cannot be charged any more."""
+    """A deleted customer's methods cannot be charged any more, and are given up there too."""
     deleted = {
         (event.tenant_id, ids.parse("cus", event.data["customer_id"])): event for event in given
     }
@@ -62,6 +62,7 @@ async def forget(tx: Tx, given: Sequence[Recorded]) -> None:
             for row in saved
         ],
     )
+    await method_tasks.ask(tx, ((row.tenant_id, row.id) for row in saved if row.token), "detach")
     tx.emit(
         facts.method(
             events.PAYMENT_METHOD_DETACHED,

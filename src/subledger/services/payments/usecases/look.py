@@ -15,12 +15,22 @@ from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.due import Due
 from subledger.services.payments.protocol import RECONCILE, Lost
-from subledger.services.payments.store import intents, payments
+from subledger.services.payments.store import (
+    disputes,
+    intents,
+    method_tasks,
+    payments,
+    reconciliations,
+    refunds,
+)
 from subledger.services.payments.store.payments import Key
+from subledger.services.payments.usecases import answers, begin_runs, capture, setups
 from subledger.services.payments.usecases.settle import Result, settle
 
 MOST_HINT_LOOKS = 4
 """A hint at something unknown is looked at again after minutes, an hour and days, then let go."""
+OF_PAYOUT = "payout."
+"""The kinds of hints that speak of payouts begin so: the provider's list says the rest."""
 _WAITING_STATES = frozenset({"unknown", "requires_action"})
 
 _log = structlog.get_logger()
@@ -35,7 +45,20 @@ async def ask_due(tx: Tx, limit: int) -> int:
     if not rows:
         return 0
     hints = [row for row in rows if row.kind == intents.HINT]
-    asked = [row for row in rows if row.kind != intents.HINT]
+    lost = [row for row in rows if row.kind == refunds.RECONCILE]
+    disputed = [row for row in rows if row.kind == disputes.DUE]
+    saving = [row for row in rows if row.kind == intents.SETUP]
+    days = [row for row in rows if row.kind == reconciliations.DUE]
+    let_go = [row for row in rows if row.kind == intents.AUTHORIZATION]
+    others = {
+        intents.AUTHORIZATION,
+        intents.HINT,
+        refunds.RECONCILE,
+        disputes.DUE,
+        intents.SETUP,
+        reconciliations.DUE,
+    }
+    asked = [row for row in rows if row.kind not in others]
     attempts = await payments.attempts_of(tx, ((row.tenant_id, row.id) for row in asked))
     wanted: dict[Key, str] = {}
     for row in asked:
@@ -48,8 +71,16 @@ async def ask_due(tx: Tx, limit: int) -> int:
                 wanted[key] = "expire" if expires else "reconcile"
     await intents.due.drop(tx, [(row.tenant_id, row.kind, row.id) for row in rows])
     await intents.ask(tx, wanted)
+    known = await refunds.refunds(tx, ((row.tenant_id, row.id) for row in lost))
+    await refunds.ask(tx, ((row.tenant_id, row.attempt_id) for row in known.values()))
+    await disputes.ask(tx, {(row.tenant_id, row.id): row.number for row in disputed})
+    await setups.look_again(tx, saving)
+    if let_go:
+        await capture.reach_deadlines(tx, let_go)
     if hints:
         await _look_at_hints(tx, hints)
+    if days:
+        await begin_runs.reach_days(tx, days)
     return len(rows)
 
 
@@ -58,7 +89,11 @@ async def _look_at_hints(tx: Tx, rows: Sequence[Due]) -> None:
     found = await _attempts_behind(
         tx, {key: (hint.attempt_id, hint.provider_ref) for key, hint in locked.items()}
     )
-    await intents.ask(tx, {(key[0], attempt): "fetch" for key, attempt in found.items()})
+    await _ask_about(tx, found, {key: locked[key].kind for key in found})
+    await answers.note_webhooks(tx, found, {key: locked[key].kind for key in found})
+    found |= await _methods_behind(
+        tx, {key: (hint.kind, hint.provider_ref) for key, hint in locked.items()}
+    )
     lost = [key for key in locked if key not in found and locked[key].tries >= MOST_HINT_LOOKS]
     for tenant, hint in lost:
         _log.warning("webhook.hint_dropped", tenant=str(tenant), hint_id=str(hint))
@@ -103,22 +138,64 @@ async def _attempts_behind(
     return found
 
 
+async def _methods_behind(tx: Tx, hints: Mapping[Key, tuple[str, str | None]]) -> dict[Key, UUID]:
+    """The saved method that each hint speaks of, where it is known: its provider is asked."""
+    named = {
+        key: (key[0], ref)
+        for key, (kind, ref) in hints.items()
+        if ref and kind.startswith(method_tasks.OF_METHOD)
+    }
+    known = await method_tasks.by_ref(tx, named.values())
+    found = {key: known[ref] for key, ref in named.items() if ref in known}
+    await method_tasks.ask(tx, ((key[0], method) for key, method in found.items()), "look")
+    return found
+
+
+async def _ask_about(tx: Tx, found: Mapping[Key, UUID], kinds: Mapping[Key, str]) -> None:
+    """Intend to ask about attempts, their refunds or disputes, as each hint's kind says."""
+    charges: dict[Key, str] = {}
+    returned: set[Key] = set()
+    disputed: dict[Key, int] = {}
+    for key, attempt in found.items():
+        if kinds[key].startswith(intents.OF_REFUND):
+            returned.add((key[0], attempt))
+        elif kinds[key].startswith(intents.OF_DISPUTE):
+            disputed[key[0], attempt] = 0
+        else:
+            charges[key[0], attempt] = "fetch"
+    await intents.ask(tx, charges)
+    await refunds.ask(tx, returned)
+    await disputes.ask(tx, disputed)
+
+
 async def take_hints(tx: Tx, given: Sequence[Recorded]) -> None:
     """A provider's notification is a hint only: its attempts are asked about.
 
-    What is not known here (it may be later) is kept and looked at again, a bounded number of
-    times; ids that are none of ours are kept by the provider's reference, if there is one.
+    What is not known here (it may be later) is kept under the notification's id and looked at
+    again, a bounded number of times; ids that are none of ours are kept by the provider's
+    reference, if there is one. Told again, it is kept once and looked at sooner.
     """
     read: dict[Key, tuple[Recorded, dict[str, Any], UUID | None]] = {}
+    paid_out: set[Key] = set()
     for event in given:
         for hint in event.data["hints"]:
+            if hint["kind"].startswith(OF_PAYOUT):
+                connection = ids.parse("conn", event.data["connection_id"])
+                paid_out.add((event.tenant_id, connection))
+                continue
             attempt_id = _attempt_id(hint["attempt_id"])
             if attempt_id is not None or hint["provider_ref"] is not None:
-                read[event.tenant_id, tx.ids.new()] = (event, hint, attempt_id)
+                webhook_id = ids.parse("whr", event.data["webhook_id"])
+                read[event.tenant_id, webhook_id] = (event, hint, attempt_id)
     found = await _attempts_behind(
         tx, {key: (attempt, hint["provider_ref"]) for key, (_, hint, attempt) in read.items()}
     )
-    await intents.ask(tx, {(key[0], attempt): "fetch" for key, attempt in found.items()})
+    await _ask_about(tx, found, {key: read[key][1]["kind"] for key in found})
+    await answers.note_webhooks(tx, found, {key: read[key][1]["kind"] for key in found})
+    found |= await _methods_behind(
+        tx, {key: (hint["kind"], hint["provider_ref"]) for key, (_, hint, _) in read.items()}
+    )
+    await begin_runs.hear_payouts(tx, paid_out)
     unknown = [key for key in read if key not in found]
     if not unknown:
         return
@@ -165,3 +242,12 @@ async def give_up_waiting(tx: Tx, keys: Sequence[Key], *, lease_s: float) -> int
     charges = {key: "fetch" for key, row in vanished.items() if row.kind == "charge"}
     await intents.ask(tx, charges)
     return changed
+
+
+async def ask_for_payer(tx: Tx, attempt: Key) -> bool:
+    """Intend to ask about an attempt whose payer looks, unless that was done within the last
+    seconds (``intents.PAYERS_APART_S``); tells whether."""
+    if not await intents.look_again(tx, attempt):
+        return False
+    await intents.ask(tx, {attempt: "fetch"})
+    return True

@@ -15,7 +15,9 @@ from subledger.contracts.events import Event
 from subledger.core.states import ATTEMPT, PAYMENT, step
 from subledger.platform.db import Tx
 from subledger.services.payments import facts
+from subledger.services.payments.protocol import Captured
 from subledger.services.payments.store import methods, payments
+from subledger.services.payments.usecases.settle import Result, settle
 
 METHOD_MISMATCH = "payment_method_of_another_customer"
 
@@ -58,7 +60,7 @@ async def _grant(
     chosen = await methods.to_charge(tx, named)
     rows, states, unusable = [], [], []
     for (answer, row, at), name in zip(granted, named, strict=True):
-        method_id, connection_id = (None, None) if row.kind == "page" else chosen[name]
+        method_id, connection_id = chosen[name] if row.kind == "charge" else (None, None)
         mismatch = row.mode == "manual" and row.method_id not in {None, method_id}
         if mismatch:
             method_id, connection_id = row.method_id, row.connection_id
@@ -86,6 +88,19 @@ async def _grant(
         )
     await payments.grant(tx, rows)
     await payments.move_attempts(tx, states)
+    # What arrived off-line is there: nobody is asked for it.
+    await settle(
+        tx,
+        [
+            Result(
+                (tenant_id, row.attempt_id),
+                Captured(amount_minor=answer.amount_minor),
+                action="offline",
+            )
+            for answer, row, _ in granted
+            if row.kind == "offline"
+        ],
+    )
     return unusable
 
 
@@ -129,7 +144,9 @@ async def _refuse(tx: Tx, refused: Sequence[tuple[Reservation, Row[Any], datetim
 def _refusal(
     answer: Reservation, row: Row[Any], at: datetime, *, customer_id: UUID, fails: bool
 ) -> Event:
-    data = facts.payment(row, connection_id=row.connection_id, customer_id=customer_id) | {
+    data = facts.payment(
+        row, connection_id=row.connection_id, method_id=row.method_id, customer_id=customer_id
+    ) | {
         "amount_minor": answer.amount_minor,
         "currency": answer.currency,
     }
@@ -140,6 +157,7 @@ def _refusal(
             "counted": False,
             "retry_not_before": None,
             "final": True,
+            "other_method_ids": [],
         }
     return Event(
         type=events.PAYMENT_FAILED if fails else events.PAYMENT_CANCELED,

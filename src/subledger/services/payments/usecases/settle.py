@@ -19,8 +19,10 @@ from sqlalchemy import Row
 from subledger.contracts import events
 from subledger.contracts.events import Event
 from subledger.core.states import DUE_RANK
+from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.due import Due
+from subledger.providers.hearing import Heard
 from subledger.services.payments import facts
 from subledger.services.payments.protocol import (
     TERMINAL,
@@ -29,23 +31,39 @@ from subledger.services.payments.protocol import (
     Saved,
     Standing,
     decide,
+    expiry,
 )
-from subledger.services.payments.store import intents, methods, payments
+from subledger.services.payments.store import (
+    authorizations,
+    disputes,
+    intents,
+    methods,
+    payments,
+    refunds,
+)
 from subledger.services.payments.store.payments import Key
+from subledger.services.payments.usecases import answers, differences
+from subledger.services.payments.usecases.differences import Found
 
+_DUE_STATES = frozenset({"unknown", "requires_action", "authorized"})
+_FOUND_LATE = frozenset({"unknown", "failed", "canceled"})
 _log = structlog.get_logger()
 _json = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A finding about an attempt. ``action`` says why we looked (see ``protocol.Standing``);
-    ``connection_id`` is known to the one who called."""
+    """A finding about an attempt. ``action`` says why we looked, ``asked_at`` when (see
+    ``protocol.Standing``); ``connection_id`` and ``claimed_at`` are known to the one who called."""
 
     attempt: Key
     finding: Finding
     action: str = "call"
     connection_id: UUID | None = None
+    asked_at: datetime | None = None
+    claimed_at: datetime | None = None
+    answers: Sequence[Heard] = ()
+    """What the provider answered on the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +99,8 @@ async def settle(tx: Tx, results: Sequence[Result]) -> int:
             fetches=row.fetches,
             lost_at=row.lost_at,
             action=each.action,
+            asked_at=each.asked_at,
+            is_current=each.claimed_at in {None, row.claimed_at},
         )
         decision = decide(standing, each.finding, at)
         if decision is not None:
@@ -107,7 +127,45 @@ async def _save(tx: Tx, decided: Sequence[tuple[Result, Row[Any], Decision, date
     )
     await payments.save_attempts(tx, [_attempt(each) for each in changed])
     await _set_due(tx, changed)
-    tx.emit(_event(each) for each in changed if each.decision.event is not None)
+    await _follow_authorizations(tx, changed)
+    await _tell_people(tx, changed)
+    await answers.keep(
+        tx,
+        (
+            answers.Learnt(
+                (row.tenant_id, row.attempt_id),
+                operation=result.action if result.action != "call" else row.kind,
+                state=decision.state,
+                note=decision.note,
+                at=at,
+                heard=result.answers,
+                looks=row.tries + row.fetches,
+            )
+            for result, row, decision, at in decided
+            # A plain success says nothing that its attempt does not say, and there are many.
+            if decision.captured is None or result.action not in {"call", "offline"}
+        ),
+    )
+    # Money that was found late may have gone back before anybody here knew of it.
+    late = [
+        (each.row.tenant_id, each.row.attempt_id)
+        for each in changed
+        if each.decision.captured is not None and each.row.state in _FOUND_LATE
+    ]
+    await refunds.ask(tx, late)
+    await disputes.ask(tx, dict.fromkeys(late, 0))
+    others = await _others(tx, changed)
+    tx.emit(_event(each, others) for each in changed if each.decision.event is not None)
+
+
+async def _others(tx: Tx, changed: Sequence[_Changed]) -> Mapping[Key, Sequence[Row[Any]]]:
+    """What else the payers of refused payments in dunning could be charged by."""
+    owners = {
+        (each.row.tenant_id, each.row.customer_id)
+        for each in changed
+        if each.row.dunning and each.decision.refused is not None
+    }
+    return await methods.in_order(tx, owners) if owners else {}
 
 
 def _payment(each: _Changed) -> dict[str, Any]:
@@ -155,11 +213,60 @@ def _outcome(decision: Decision) -> dict[str, Any]:
             "code": decision.refused.code,
             "counted": decision.refused.counted,
         }
+    elif decision.authorized is not None:
+        kept = {"authorized_minor": decision.authorized.amount_minor}
     elif decision.captured is not None and decision.captured.amount_minor is not None:
         kept = {"captured_minor": decision.captured.amount_minor}
     elif decision.note is not None:
         kept = {"reason": decision.note}
     return kept
+
+
+def _is_part(each: _Changed) -> bool:
+    captured = each.decision.captured
+    return (
+        each.row.capture_method == "manual"
+        and captured is not None
+        and captured.amount_minor is not None
+        and captured.amount_minor < each.row.amount_minor
+    )
+
+
+async def _follow_authorizations(tx: Tx, changed: Sequence[_Changed]) -> None:
+    """Remember what was authorized; nothing is wanted any more of what is over; a payment is of
+    what was captured."""
+    staged = [each for each in changed if each.row.capture_method == "manual"]
+    if not staged:
+        return
+    await authorizations.open_all(
+        tx,
+        [
+            {
+                "tenant_id": each.row.tenant_id,
+                "attempt_id": each.row.attempt_id,
+                "authorized_minor": each.decision.authorized.amount_minor,
+                "expires_at": expiry(each.decision.authorized, each.at),
+                "tries": 0,
+            }
+            for each in staged
+            if each.decision.authorized is not None
+        ],
+    )
+    over = [each.row for each in staged if each.decision.state in TERMINAL]
+    held = await authorizations.lock(tx, ((row.tenant_id, row.attempt_id) for row in over))
+    await authorizations.save(tx, [authorizations.changed(row, wish=None) for row in held.values()])
+    await authorizations.set_amounts(
+        tx,
+        [
+            {
+                "tenant_id": each.row.tenant_id,
+                "id": each.row.id,
+                "amount_minor": each.decision.captured.amount_minor,
+            }
+            for each in staged
+            if each.decision.captured is not None and _is_part(each)
+        ],
+    )
 
 
 def _later(moment: datetime, seconds: float) -> datetime:
@@ -171,7 +278,7 @@ async def _set_due(tx: Tx, changed: Sequence[_Changed]) -> None:
     for each in changed:
         row, decision = each.row, each.decision
         # An attempt that just ended has due moments only if it had to be looked after before.
-        if decision.state in TERMINAL and row.state in {"unknown", "requires_action"}:
+        if decision.state in TERMINAL and row.state in _DUE_STATES:
             over.append((row.tenant_id, row.id))
         if decision.exhausted:
             _log.error(
@@ -184,6 +291,7 @@ async def _set_due(tx: Tx, changed: Sequence[_Changed]) -> None:
         for kind, wait in (
             (intents.RECONCILE, decision.reconcile_in),
             (intents.PAGE_EXPIRY, decision.expire_in),
+            (intents.AUTHORIZATION, decision.let_go_in),
         ):
             if wait is not None:
                 rows.append(
@@ -201,14 +309,57 @@ async def _set_due(tx: Tx, changed: Sequence[_Changed]) -> None:
         await intents.due.put(tx, rows)
 
 
-def _event(each: _Changed) -> Event:
+async def _tell_people(tx: Tx, changed: Sequence[_Changed]) -> None:
+    """What was asked about often enough needs a person, until it is settled after all."""
+    kind = differences.PAYMENT_UNKNOWN
+    await differences.open_all(
+        tx,
+        [
+            Found(
+                tenant_id=row.tenant_id,
+                connection_id=each.connection_id,
+                kind=kind,
+                subject=ids.text("att", row.attempt_id),
+                customer_id=row.customer_id,
+                payment_id=row.id,
+                data={
+                    "attempt_id": ids.text("att", row.attempt_id),
+                    "state": each.decision.state,
+                    "amount_minor": row.amount_minor,
+                    "currency": row.currency,
+                },
+            )
+            for each in changed
+            for row in [each.row]
+            if each.decision.exhausted and each.connection_id is not None
+        ],
+    )
+    await differences.close_about(
+        tx,
+        (
+            (row.tenant_id, kind, ids.text("att", row.attempt_id))
+            for each in changed
+            for row in [each.row]
+            if row.exhausted_at is not None and each.decision.state in TERMINAL
+        ),
+        how=differences.AGREES,
+    )
+
+
+def _event(each: _Changed, others: Mapping[Key, Sequence[Row[Any]]]) -> Event:
     row, decision = each.row, each.decision
     assert decision.event is not None
-    data = facts.payment(row, connection_id=each.connection_id)
+    data = facts.payment(row, connection_id=each.connection_id, method_id=each.method_id)
     if decision.captured is not None:
         data["captured_at"] = each.at.isoformat()
         if decision.captured.amount_minor is not None:
             data["amount_minor"] = decision.captured.amount_minor
+            # Less than was authorized, by our own wish: it pays its part of the invoice.
+            if _is_part(each):
+                data["part"] = True
+    elif decision.authorized is not None and decision.let_go_in is not None:
+        data["amount_minor"] = decision.authorized.amount_minor
+        data["capture_before_at"] = (each.at + decision.let_go_in).isoformat()
     elif decision.refused is not None:
         refused = decision.refused
         data |= {
@@ -217,6 +368,11 @@ def _event(each: _Changed) -> Event:
             "counted": refused.counted,
             "retry_not_before": refused.retry_not_before and refused.retry_not_before.isoformat(),
             "final": True,
+            "other_method_ids": [
+                ids.text("pm", other.id)
+                for other in others.get((row.tenant_id, row.customer_id), ())
+                if other.id != each.method_id
+            ],
         }
     return Event(
         type=decision.event,
@@ -284,8 +440,12 @@ async def _insert_method(
         "last_four": saved.last_four,
         "test_kind": None,
         "make_default": is_default,
+        "expires_on": None,
     }
     await methods.insert_methods(tx, [made], created_at=at)
+    key = (row.tenant_id, method_id)
+    inserted = (await methods.methods(tx, [key]))[key]
+    await methods.describe(tx, [methods.described(inserted, saved)])
     if is_default:
         default = {"tenant_id": row.tenant_id, "id": row.customer_id}
         await methods.set_defaults(tx, [default | {"default_method_id": method_id}])

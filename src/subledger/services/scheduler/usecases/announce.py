@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from subledger.contracts.events import FINAL_STEP_REQUIRED, RETRY_REQUIRED, Event
+from subledger.core.dunning_choice import avoided
 from subledger.platform import ids
 from subledger.platform.db import Tx
-from subledger.services.scheduler import holds, store
+from subledger.platform.due import Due
+from subledger.services.scheduler import holds
+from subledger.services.scheduler.policies import Terms
+from subledger.services.scheduler.store import collections as store
+from subledger.services.scheduler.store import policies
+from subledger.services.scheduler.store.collections import Collection
 
 
 async def announce(tx: Tx, limit: int) -> int:
@@ -20,31 +28,43 @@ async def announce(tx: Tx, limit: int) -> int:
     if not due:
         return 0
     claimed = await holds.not_held(tx, due)
-    retries = await store.retry_numbers(tx, [(each.tenant_id, each.id) for each in claimed])
+    collections = await store.open_collections(tx, [(each.tenant_id, each.id) for each in claimed])
     clocks = await tx.clocks({each.tenant_id for each in claimed})
-    policies = await store.policies(tx, {each.tenant_id for each in claimed})
+    shelves = await policies.shelves(tx, {each.tenant_id for each in claimed})
     for each in claimed:
-        number = retries.get((each.tenant_id, each.id))
-        if number is None:
+        collection = collections.get((each.tenant_id, each.id))
+        if collection is None:
             continue  # ended meanwhile; whoever ended it is waiting to drop this row
-        data: dict[str, object] = {
-            "invoice_id": ids.text("inv", each.id),
-            "customer_id": ids.text("cus", each.account_id),
-        }
-        if each.kind == store.RETRY:
-            kind, data["number"] = RETRY_REQUIRED, number
-        else:
-            kind, data["action"] = FINAL_STEP_REQUIRED, policies[each.tenant_id].final.value
+        terms = collection.terms or shelves[each.tenant_id].default.terms
         tx.emit(
             [
                 Event(
-                    type=kind,
+                    type=RETRY_REQUIRED if each.kind == store.RETRY else FINAL_STEP_REQUIRED,
                     tenant_id=each.tenant_id,
                     subject=each.account_id,
-                    data=data,
+                    data=_wanted(each, collection, terms),
                     occurred_at=clocks[each.tenant_id],
                 )
             ]
         )
     await store.due.drop(tx, [(each.tenant_id, each.kind, each.id) for each in claimed])
     return len(due)
+
+
+def _wanted(due: Due, collection: Collection, terms: Terms) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "invoice_id": ids.text("inv", due.id),
+        "customer_id": ids.text("cus", due.account_id),
+    }
+    if due.kind == store.FINAL:
+        return data | {
+            "action": terms.final_action.value,
+            "downgrade_to_plan_id": terms.downgrade_to_plan_id,
+        }
+    method_id = collection.method_id
+    return data | {
+        "number": collection.retries,
+        "subscription_ids": [ids.text("sub", each) for each in collection.subscription_ids],
+        "payment_method_id": None if method_id is None else ids.text("pm", method_id),
+        "avoid_method_ids": avoided(terms.policy(), collection.failed()),
+    }

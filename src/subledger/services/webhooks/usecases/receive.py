@@ -1,8 +1,9 @@
-"""A provider's notification: kept raw and encrypted, told once, nothing else."""
+"""Providers' notifications: kept raw and encrypted, told once, nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -16,56 +17,87 @@ from subledger.services.webhooks import store
 MOST_HINTS = 100
 
 
-async def receive(
-    tx: Tx,
-    *,
-    tenant_id: UUID,
-    endpoint_id: UUID,
-    connection_id: UUID,
-    trust: str,
-    body_encrypted: bytes,
-    hints: Sequence[Hint],
-) -> int:
-    """Keep and tell the notifications that were not received before; tells how many.
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A verified notification at an endpoint, with all that it speaks of."""
 
-    The fact carries hints only (what it speaks of): whoever handles it asks the provider.
+    tenant_id: UUID
+    endpoint_id: UUID
+    connection_id: UUID
+    trust: str
+    body_encrypted: bytes = field(repr=False)
+    hints: Sequence[Hint]
+
+
+def readable(hints: Sequence[Hint]) -> list[Hint]:
+    """The hints that can be kept. Raises ValueError for one without a key to know it again by."""
+    kept = list(hints[:MOST_HINTS])
+    if any(not key_of(hint) for hint in kept):
+        raise ValueError("a notification without an id")
+    return kept
+
+
+async def receive(tx: Tx, arrivals: Sequence[Arrival]) -> int:
+    """Keep and tell what was not received before, also within ``arrivals``; tells how much.
+
+    A fact carries hints only (what it speaks of): whoever handles it asks the provider.
     """
-    by_key = {_key(hint): hint for hint in hints[:MOST_HINTS]}
-    given = {tx.ids.new(): (key, hint) for key, hint in by_key.items()}
+    given = {
+        tx.ids.new(): (arrival, hint)
+        for arrival in arrivals
+        for hint in {key_of(each): each for each in arrival.hints}.values()
+    }
+    if not given:
+        return 0
     fresh = await store.receive(
         tx,
-        tenant_id=tenant_id,
-        endpoint_id=endpoint_id,
-        trust=trust,
-        body_encrypted=body_encrypted,
-        rows=[
-            {"id": each, "dedupe_key": key, "kind": _clean(hint.kind)[:100]}
-            for each, (key, hint) in given.items()
+        [
+            {
+                "tenant_id": arrival.tenant_id,
+                "id": each,
+                "endpoint_id": arrival.endpoint_id,
+                "dedupe_key": key_of(hint),
+                "kind": _clean(hint.kind)[:100],
+                "trust": arrival.trust,
+                "body_encrypted": arrival.body_encrypted,
+            }
+            for each, (arrival, hint) in given.items()
         ],
     )
     if not fresh:
         return 0
-    now = await tx.now(tenant_id)
+    clocks = await tx.clocks({given[each][0].tenant_id for each in fresh})
     tx.emit(
         Event(
             type=events.WEBHOOK_RECEIVED,
-            tenant_id=tenant_id,
-            subject=tenant_id,
-            data={
-                "webhook_id": ids.text("whr", each),
-                "endpoint_id": ids.text("whe", endpoint_id),
-                "connection_id": ids.text("conn", connection_id),
-                "hints": [_hint(hint)],
-            },
-            occurred_at=now,
+            tenant_id=arrival.tenant_id,
+            subject=arrival.tenant_id,
+            data=told(
+                each,
+                endpoint_id=arrival.endpoint_id,
+                connection_id=arrival.connection_id,
+                hint=hint,
+            ),
+            occurred_at=clocks[arrival.tenant_id],
         )
-        for each, (_, hint) in given.items()
+        for each, (arrival, hint) in given.items()
         if each in fresh
     )
     return len(fresh)
 
 
-def _key(hint: Hint) -> str:
+def told(received: UUID, *, endpoint_id: UUID, connection_id: UUID, hint: Hint) -> dict[str, Any]:
+    """What ``webhook.received`` says."""
+    return {
+        "webhook_id": ids.text("whr", received),
+        "endpoint_id": ids.text("whe", endpoint_id),
+        "connection_id": ids.text("conn", connection_id),
+        "hints": [_hint(hint)],
+    }
+
+
+def key_of(hint: Hint) -> str:
+    """By what a repeated notification is known."""
     return _clean(hint.dedupe_key)[:300]
 
 

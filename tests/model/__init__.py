@@ -1,0 +1,1 @@
+"""The protocols of collecting and refunding, searched exhaustively at small size."""
