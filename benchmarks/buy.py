@@ -40,7 +40,7 @@ from subledger.platform.settings import Settings
 from subledger.platform.telemetry import logs
 from subledger.services.identity import credentials
 
-CLIENTS = 48
+CLIENTS = 192
 WARM, PURCHASES = 200, 4_000
 GIVE_UP_AFTER_S = 300
 

@@ -31,6 +31,7 @@ import uvicorn
 
 from benchmarks import renewals_data
 from benchmarks.access import SECRET_KEY, postgres
+from subledger.hosts import keys
 from subledger.hosts.assembly import encryption
 from subledger.hosts.cli import asyncio_run
 from subledger.hosts.loops import Loops
@@ -161,8 +162,10 @@ def worker(url: str, transport: HttpxTransport, sandbox: SandboxApp, wakeup: Wak
         refunds=cast(Any, None),
         gateways={adapter.name: Gateway(adapter, transport)},
         accounts=sandbox,
+        books=cast(Any, None),
         fernet=encryption(SECRET_KEY, ()),
-        return_url="http://127.0.0.1/",
+        page_secret=keys.page_secret(SECRET_KEY),
+        public_url="http://127.0.0.1/",
     )
 
 

@@ -382,6 +382,13 @@ async def module_database_url(pg_server: Server, new_database: NewDatabase) -> A
 
 
 @pytest.fixture(scope="session")
+async def shared_database_url(new_database: NewDatabase) -> str:
+    """A migrated database for all modules whose tests live in tenants of their own, in one process
+    (the administrator's URL)."""
+    return await new_database()
+
+
+@pytest.fixture(scope="session")
 async def service_database() -> AsyncIterator[ServiceDatabase]:
     """``service_database(url, "billing")``: a service's Database under its own role; closed at the
     end of the run."""

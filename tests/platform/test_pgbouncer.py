@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy.engine import make_url
 
 from subledger.platform import migrate
-from subledger.platform.db import Database, sql, story
+from subledger.platform.db import Database, Tx, sql, story
 from subledger.platform.eventlog.writer import append
 from tests.conftest import NoServer
 from tests.servers import pgbouncer
@@ -49,3 +50,25 @@ async def test_tenants_that_share_one_connection_see_only_themselves(
     assert answers == [{tenants[n % 3]} for n in range(90)]
     async with behind.transaction(_READ, tenants=set()) as tx:
         assert await tx.rows(_SEEN) == []
+
+
+async def test_a_table_may_grow_under_a_prepared_statement(
+    service_database: Any, database_url: str, make_tenant: Any, admin: Any
+) -> None:
+    """A migration runs while processes of the version before go on."""
+    tenant = await make_tenant(database_url)
+    database = service_database(database_url, "identity", pool_size=1)
+    connection = await admin(database_url)
+
+    async def rows(tx: Tx) -> Any:
+        return await tx.rows(_SEEN)
+
+    before = await database.transact(_READ, rows, tenants={tenant})
+    await connection.execute(
+        "ALTER TABLE identity.tenants ADD COLUMN first bigint NOT NULL DEFAULT 0;"
+        "ALTER TABLE identity.tenants ALTER COLUMN name TYPE varchar"
+    )
+    after = await database.transact(_READ, rows, tenants={tenant})
+    await connection.close()
+
+    assert [tuple(row) for row in before] == [tuple(row) for row in after] == [(tenant,)]

@@ -21,6 +21,10 @@ _REMOVED = (
 )  # fmt: skip
 
 
+class _Undone(Exception):
+    """The statement was run to be looked at."""
+
+
 @dataclass
 class Plans:
     """What was seen: executions by statement, and the findings."""
@@ -35,15 +39,17 @@ class Plans:
         if not self.watching or self.seen.get(name, 0) >= _EACH:
             return
         self.seen[name] = self.seen.get(name, 0) + 1
-        connection = tx._connection
         explain = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {name}")
-        savepoint = await connection.begin_nested()
+        found: Any = None
         try:
-            found = (await connection.execute(explain, dict(values))).scalar_one()
+            async with tx.commands.savepoint():
+                await tx._before_statement()
+                found = (await tx._connection.execute(explain, dict(values))).scalar_one()
+                raise _Undone
+        except _Undone:
+            pass
         except DBAPIError:
             return  # what the statement itself will say in a moment
-        finally:
-            await savepoint.rollback()
         plan = (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
         for node in _nodes(plan):
             for kind in _REMOVED:

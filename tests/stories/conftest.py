@@ -16,7 +16,7 @@ from tests.stories.recognizing import subscriber
 from tests.stories.shop import Shop, open_shop, seats_plan
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def front_port(pg_server: Server, secret_key: str) -> Iterator[int | None]:
     """The port of a PgBouncer with one connection per service, where the lane asks for it."""
     if not os.environ.get("SUBLEDGER_TEST_PGBOUNCER"):
@@ -27,12 +27,17 @@ def front_port(pg_server: Server, secret_key: str) -> Iterator[int | None]:
         yield port
 
 
-@pytest.fixture(scope="module")
-def options(module_database_url: str, secret_key: str, front_port: int | None) -> Options:
+@pytest.fixture(scope="session")
+def options(shared_database_url: str, secret_key: str, front_port: int | None) -> Options:
     """All services behind boundaries that send every DTO through JSON and back."""
+    return options_on(shared_database_url, secret_key, front_port)
+
+
+def options_on(database_url: str, secret_key: str, front_port: int | None) -> Options:
+    """The same on any database."""
 
     def url_of(name: str) -> str:
-        url = make_url(migrate.service_url(module_database_url, name, secret_key))
+        url = make_url(migrate.service_url(database_url, name, secret_key))
         return url.set(port=front_port or url.port).render_as_string(hide_password=False)
 
     return Options(
@@ -44,9 +49,10 @@ def options(module_database_url: str, secret_key: str, front_port: int | None) -
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def process(options: Options) -> AsyncIterator[Assembly]:
-    """A process of all services, whose steps run when a story pumps them."""
+    """A process of all services, whose steps run when a story pumps them. All stories of a worker
+    share it, each in a tenant of its own."""
     assembly = assemble(options)
     await assembly.memory.catch_up()
     yield assembly

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
+from sqlalchemy import text
 
 from subledger.hosts.assembly import Assembly
 from subledger.platform.db import story
@@ -210,11 +211,11 @@ class Shop:
         that a story breaks by speaking to a seam of its own."""
         await self.pump.quiet()
         for service in self.assembly.services:
-            for each in service.invariants:
-                if each.name in without:
-                    continue
-                rows = await _violations(service.database, self.tenant_id, each.query)
-                assert not rows, f"{service.name}: {each.name}: {rows}"
+            async with service.database.transaction(_CHECK, tenants=[self.tenant_id]) as tx:
+                for each in service.invariants:
+                    if each.name not in without:
+                        rows = await tx.rows(text(each.query))
+                        assert not rows, f"{service.name}: {each.name}: {rows}"
         balance = await self.get("/v1/ledger/trial-balance")
         assert all(each["balance_minor"] == 0 for each in balance["currencies"]), balance
         cleared = {
@@ -247,13 +248,6 @@ async def seats_plan(
 
 
 _CHECK = story("tests.check_invariants")
-
-
-async def _violations(database: Any, tenant_id: UUID, query: str) -> list[Any]:
-    from sqlalchemy import text
-
-    async with database.transaction(_CHECK, tenants=[tenant_id]) as tx:
-        return list(await tx.rows(text(query)))
 
 
 async def open_shop(assembly: Assembly, *, start: datetime = START) -> Shop:

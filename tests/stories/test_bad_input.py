@@ -23,10 +23,10 @@ CUSTOMER = {
 
 @pytest.fixture
 async def refused(
-    shop: Shop, admin: Any, module_database_url: str
+    shop: Shop, admin: Any, shared_database_url: str
 ) -> AsyncIterator[Callable[..., Awaitable[dict[str, Any]]]]:
     """``await refused(request, status, code)``: the problem, after which nothing has changed."""
-    connection = await admin(module_database_url)
+    connection = await admin(shared_database_url)
 
     async def ask(
         request: Awaitable[httpx.Response], status: int, code: str, pointer: str | None = None
@@ -285,14 +285,14 @@ async def test_what_has_ended_stays_ended(shop, refused):
 # --- notifications ------------------------------------------------------------------------------
 
 
-async def test_forged_old_and_repeated_notifications(shop, refused, admin, module_database_url):
+async def test_forged_old_and_repeated_notifications(shop, refused, admin, shared_database_url):
     plan, viewer = await shop.plan(), await shop.customer()
     bought = await shop.post(
         "/v1/subscriptions",
         {"customer_id": viewer, "plan_id": plan, "collection": "page",
          "return_url": "http://shop.test/x"},
     )  # fmt: skip
-    connection = await admin(module_database_url)
+    connection = await admin(shared_database_url)
     path = await connection.fetchval(
         "SELECT webhook_path FROM sandbox.merchants WHERE tenant_id = $1", shop.tenant_id
     )

@@ -182,7 +182,7 @@ async def test_payments_of_one_invoice_at_once_capture_once(shop):
     await shop.check()
 
 
-async def test_two_workers_on_one_shop_do_each_thing_once(shop, module_database_url, secret_key):
+async def test_two_workers_on_one_shop_do_each_thing_once(shop, shared_database_url, secret_key):
     plan = await shop.plan()
     viewers = [await shop.customer(f"v{n}") for n in range(6)]
     for viewer in viewers:
@@ -191,7 +191,7 @@ async def test_two_workers_on_one_shop_do_each_thing_once(shop, module_database_
         await shop.new_events(viewer)
     second = assemble(
         Options(
-            url_of=lambda name: migrate.service_url(module_database_url, name, secret_key),
+            url_of=lambda name: migrate.service_url(shared_database_url, name, secret_key),
             secret_key=secret_key,
             public_url="http://shop.test",
             pool_size=3,

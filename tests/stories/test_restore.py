@@ -19,6 +19,7 @@ from subledger.hosts.assembly import Options, assemble
 from subledger.platform import migrate
 from tests.conftest import Server
 from tests.pump import Pump
+from tests.stories.conftest import options_on
 from tests.stories.reconciling import balance, charge, open_items, reconcile
 from tests.stories.refund_world import paid, refund
 from tests.stories.shop import Shop, open_shop, seats_plan
@@ -26,6 +27,12 @@ from tests.stories.test_adjustments import books
 
 BEFORE, AFTER = "2026-02-28T09:30:00", "2026-02-28T10:30:00"
 _BACKUP = "{}_backup"
+
+
+@pytest.fixture
+def options(module_database_url: str, secret_key: str, front_port: int | None) -> Options:
+    """On a database of its own, which is copied while nobody is connected."""
+    return options_on(module_database_url, secret_key, front_port)
 
 
 @pytest.fixture

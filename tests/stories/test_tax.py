@@ -386,10 +386,10 @@ WRONG = [
 ]  # fmt: skip
 
 
-async def test_what_is_wrong_is_named_and_changes_nothing(german, admin, module_database_url):
+async def test_what_is_wrong_is_named_and_changes_nothing(german, admin, shared_database_url):
     ada = await buyer(german, country="DE")
     [first, *_] = (await german.get("/v1/tax-rules"))["data"]
-    connection = await admin(module_database_url)
+    connection = await admin(shared_database_url)
     try:
         before = await fingerprint(connection, german.tenant_id)
         rate = {"code": "new", "name": "New", "percent": "5", "country": "FR"}

@@ -25,12 +25,13 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Row, TextClause, text
+from sqlalchemy import Row, TextClause, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from subledger.contracts.events import Event
 from subledger.platform import crashpoints
+from subledger.platform.commands import BEGIN, BEGIN_REPEATABLE_READ, Commands
 from subledger.platform.ids import Ids
 
 Result = TypeVar("Result")
@@ -101,6 +102,9 @@ def assert_no_transaction(what: str) -> None:
 
 
 # --- transactions ------------------------------------------------------------------------------
+
+_MOST_KEPT, _KEPT_FOR_S = 300, 60
+"""Prepared statements of a connection, and how long it lives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +214,6 @@ class Wakeup:
         self._event.clear()
 
 
-_SET_TENANTS = text("SELECT set_config('app.tenants', :tenants, true)")
 _CLOCKS = text(
     "SELECT tenant_id, coalesce(now_at, clock_timestamp()) AS now_at FROM identity.clocks"
     " WHERE tenant_id = ANY (CAST(:tenants AS uuid[]))"
@@ -220,9 +223,10 @@ _CLOCKS = text(
 class Tx:
     """An open transaction. Use cases receive it and never commit it."""
 
-    def __init__(self, *, connection: AsyncConnection, ids: Ids, tenants: frozenset[UUID]) -> None:
+    def __init__(self, *, connection: AsyncConnection, commands: Commands, ids: Ids) -> None:
         self.ids = ids
-        self.tenants = tenants
+        self.tenants: frozenset[UUID] = frozenset()
+        self.commands = commands
         self.events: list[Event] = []
         self.wrote = False
         self.work: set[str] = set()
@@ -236,25 +240,22 @@ class Tx:
 
     async def rows(self, statement: TextClause, /, **values: Any) -> Sequence[Row[Any]]:
         """Run a statement that returns rows."""
-        if self._reader_done:
-            await self._be_oneself()
+        await self._before_statement()
         return (await self._connection.execute(statement, values)).all()
 
     async def run(self, statement: TextClause, /, **values: Any) -> int:
         """Run a statement that returns no rows; tells how many it touched."""
-        if self._reader_done:
-            await self._be_oneself()
+        await self._before_statement()
         count = (await self._connection.execute(statement, values)).rowcount
         self.wrote = self.wrote or count > 0
         return count
 
-    async def use_tenants(self, tenants: Iterable[UUID]) -> None:
+    def use_tenants(self, tenants: Iterable[UUID]) -> None:
         """Make exactly these tenants' rows visible until the end of the transaction."""
         self.tenants = frozenset(tenants)
-        if self._reader_done:
-            await self._be_oneself()
-        listed = ",".join(sorted(str(each) for each in self.tenants))
-        await self._connection.execute(_SET_TENANTS, {"tenants": listed})
+        self._leave_reader()
+        listed = ",".join(sorted(str(UUID(int=each.int)) for each in self.tenants))
+        self.commands.say(f"SET LOCAL app.tenants = '{listed}'")
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
@@ -263,7 +264,7 @@ class Tx:
         assert not self._reader_done, "the reader's role would come back with a rollback"
         told = len(self.events)
         try:
-            async with self._connection.begin_nested():
+            async with self.commands.savepoint():
                 yield
         except BaseException:
             del self.events[told:]
@@ -274,14 +275,19 @@ class Tx:
         """Become one of the readers whose policies see all tenants (log, due, tenant finder)."""
         assert role in {LOG_READER, DUE_READER, TENANT_FINDER, CLOCK_MOVER}
         self._reader_done = False
-        await self._connection.exec_driver_sql(f"SET LOCAL ROLE {role}")
+        self.commands.say(f"SET LOCAL ROLE {role}")
         yield
         # Left with the next statement: a step that found nothing ends here, and so does the role.
         self._reader_done = True
 
-    async def _be_oneself(self) -> None:
-        self._reader_done = False
-        await self._connection.exec_driver_sql("SET LOCAL ROLE NONE")
+    def _leave_reader(self) -> None:
+        if self._reader_done:
+            self._reader_done = False
+            self.commands.say("SET LOCAL ROLE NONE")
+
+    async def _before_statement(self) -> None:
+        self._leave_reader()
+        await self.commands.send()
 
     async def clocks(self, tenants: Iterable[UUID]) -> Mapping[UUID, datetime]:
         """The clock of each tenant (UTC), read once per transaction. Lock the accounts first.
@@ -339,13 +345,12 @@ class Database:
         token = _open.set(name.name)
         try:
             async with self.engine.connect() as connection:
-                if repeatable_read:
-                    await connection.execution_options(isolation_level="REPEATABLE READ")
-                async with connection.begin():
-                    tx = Tx(connection=connection, ids=self.ids, tenants=frozenset())
+                commands = Commands(connection, BEGIN_REPEATABLE_READ if repeatable_read else BEGIN)
+                try:
+                    tx = Tx(connection=connection, commands=commands, ids=self.ids)
                     chosen = frozenset(tenants)
                     if chosen:
-                        await tx.use_tenants(chosen)
+                        tx.use_tenants(chosen)
                     yield tx
                     if tx.events:
                         await self._append(tx, tx.events)
@@ -353,6 +358,10 @@ class Database:
                         assert not tx.wrote, f"{name.name} is said to read only"
                     else:
                         name.before_commit.hit()
+                    await commands.commit()
+                except BaseException:
+                    await commands.roll_back()
+                    raise
         finally:
             _open.reset(token)
         if name.after_commit is not None:
@@ -391,22 +400,36 @@ class Database:
 def connect(url: str, *, pool_size: int = 5) -> AsyncEngine:
     """An engine on ``url`` (``postgresql+asyncpg://``); connecting times out after 10 s.
 
-    Statements are unnamed, so that each is planned with its own values, and so that a pooler in
-    transaction mode may stand between (ADR 0003).
+    Every statement commits by itself: ``Database.transaction`` sends its own ``BEGIN`` (see
+    ``commands``). A connection prepares a statement once and is replaced after a minute, so that
+    no plan outlives the tables it was made for by more (ADR 0021). Behind a pooler nothing is
+    kept: the next transaction may run elsewhere.
     """
     arguments: dict[str, Any] = {
         "timeout": 10,
         "statement_cache_size": 0,
-        "prepared_statement_cache_size": 0,
-        "prepared_statement_name_func": lambda: "",
+        "prepared_statement_cache_size": _MOST_KEPT,
     }
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=30,
         connect_args=arguments,
+        isolation_level="AUTOCOMMIT",
         pool_use_lifo=True,
+        pool_recycle=_KEPT_FOR_S,
         # A failed statement says which one, never with whose data.
         hide_parameters=True,
     )
+    # First of all listeners: the engine's own already ask something.
+    event.listen(engine.sync_engine, "connect", _keep_nothing_behind_a_pooler, insert=True)
+    return engine
+
+
+def _keep_nothing_behind_a_pooler(connection: Any, _record: object) -> None:
+    """A pooler gives its clients a process number that is none of the server's."""
+    server_pid = connection.run_async(lambda driver: driver.fetchval("SELECT pg_backend_pid()"))
+    if connection.driver_connection.get_server_pid() != server_pid:
+        connection._prepared_statement_cache = None
+        connection._prepared_statement_name_func = str

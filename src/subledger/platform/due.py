@@ -149,7 +149,7 @@ class DueQueue:
                 ]
         if not found:
             return []
-        await tx.use_tenants({row.tenant_id for row in found})
+        tx.use_tenants({row.tenant_id for row in found})
         rows = await tx.rows(
             self._claim,
             tenants=[row.tenant_id for row in found],

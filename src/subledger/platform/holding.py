@@ -140,7 +140,7 @@ class Switch:
             tenants = [row.tenant_id for row in await tx.rows(self._let_go, limit=limit)]
         if not tenants:
             return 0
-        await tx.use_tenants(tenants)
+        tx.use_tenants(tenants)
         return sum([await self._take_back(tx, tenant, limit) for tenant in tenants])
 
     async def _take_back(self, tx: Tx, tenant_id: UUID, limit: int) -> int:

@@ -263,7 +263,7 @@ class Consumer:
     async def _handle(self, tx: Tx, works: Sequence[_Work]) -> None:
         events = [event for work in works for event in work.events]
         if events:
-            await tx.use_tenants({event.tenant_id for event in events})
+            tx.use_tenants({event.tenant_id for event in events})
             await self._run_handlers(tx, await self._set_aside_blocked(tx, events))
         await tx.run(
             self._move,
@@ -359,7 +359,7 @@ class Consumer:
                 await self._expect_cursor(tx, work)
             except _Moved:
                 return 0
-            await tx.use_tenants([event.tenant_id])
+            tx.use_tenants([event.tenant_id])
             await tx.run(
                 self._block,
                 tenant=event.tenant_id,

@@ -91,7 +91,7 @@ class HostedPages:
             tenant = await store.page_tenant(tx, digest)
             if tenant is None:
                 return None
-            await tx.use_tenants([tenant])
+            tx.use_tenants([tenant])
             return await store.page_of_token(tx, tenant, digest)
 
     async def _try(

@@ -75,7 +75,7 @@ async def of_secret(tx: Tx, secret_hash: bytes) -> Row[Any] | None:
     if not found:
         return None
     tenant = found[0].tenant_id
-    await tx.use_tenants([tenant])
+    tx.use_tenants([tenant])
     rows = await tx.rows(_OF_SECRET, tenant=tenant, hash=secret_hash)
     return rows[0] if rows else None
 

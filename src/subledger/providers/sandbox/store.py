@@ -296,7 +296,7 @@ async def claim_callbacks(tx: Tx, limit: int) -> Sequence[Row[Any]]:
         found = await tx.rows(_READY_CALLBACKS, limit=limit, lease_s=LEASE_S)
     if not found:
         return []
-    await tx.use_tenants({row.tenant_id for row in found})
+    tx.use_tenants({row.tenant_id for row in found})
     rows = await tx.rows(
         _CLAIM_CALLBACKS,
         tenants=[row.tenant_id for row in found],

@@ -103,7 +103,7 @@ class Jobs:
             found = await holds.let_go(tx, limit)
             if not found:
                 return 0
-            await tx.use_tenants({tenant for tenant, _ in found})
+            tx.use_tenants({tenant for tenant, _ in found})
             return sum([await holds.take_back(tx, tenant, job, limit) for tenant, job in found])
 
     async def release_revenue(self, limit: int) -> int:
@@ -112,7 +112,7 @@ class Jobs:
             keys = await recognition.due_policies(tx, limit)
             if not keys:
                 return 0
-            await tx.use_tenants({tenant for tenant, _ in keys})
+            tx.use_tenants({tenant for tenant, _ in keys})
             return await release(tx, keys)
 
     async def roll_up(self, limit: int) -> int:
@@ -126,7 +126,7 @@ class Jobs:
             done = 0
             for start in range(0, len(tenants), limit):
                 part = tenants[start : start + limit]
-                await tx.use_tenants(part)
+                tx.use_tenants(part)
                 done += await postings.roll_up(tx, part)
             return done
 

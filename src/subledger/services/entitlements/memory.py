@@ -265,7 +265,7 @@ class Memory:
             heads = await store.heads(tx)
             consumed = await store.consumed(tx)
             for tenant_id in await store.tenants(tx):
-                await tx.use_tenants([tenant_id])
+                tx.use_tenants([tenant_id])
                 tenants[tenant_id] = await _read_tenant(tx, tenant_id)
         self._tenants = tenants
         self._positions = {partition: consumed.get(partition, 0) for partition in heads.positions}

@@ -71,7 +71,7 @@ def _add_tenant(routes: APIRouter, database: Database) -> None:
             found = await store.sandboxes_of(
                 tx, caller.tenant_id, after=_after(query.after, "ten"), limit=query.limit + 1
             )
-            await tx.use_tenants([caller.tenant_id, *found])
+            tx.use_tenants([caller.tenant_id, *found])
             rows = [schemas.Tenant.of(row) for row in await store.tenants(tx, found)]
         return page(rows, query, key=lambda row: (ids.text("ten", row.id),))
 
@@ -105,7 +105,7 @@ def _add_opening(routes: APIRouter, database: Database, keys: Keys) -> None:
             return await _sandbox(tx, new_id, opened[0].key)
 
         async def load(tx: Tx, sandbox_id: UUID) -> schemas.Sandbox:
-            await tx.use_tenants([caller.tenant_id, sandbox_id])
+            tx.use_tenants([caller.tenant_id, sandbox_id])
             return await _sandbox(tx, sandbox_id, None)
 
         answered = await keys.run(

@@ -52,7 +52,7 @@ def expiring(schema: str, database: Database, keys: Keys) -> Step:
     async def run(limit: int) -> int:
         async with database.transaction(_EXPIRE) as tx:
             tenants = await store.all_tenants(tx)
-            await tx.use_tenants(tenants)
+            tx.use_tenants(tenants)
             return await keys.expire(tx, tenants, limit) if tenants else 0
 
     return Step(f"{schema}.expire_keys", run, pause_s=600)

@@ -117,7 +117,7 @@ async def endpoint_by_token(tx: Tx, token_hash: bytes) -> Row[Any] | None:
         found = await tx.rows(_BY_TOKEN, hash=token_hash)
     if not found:
         return None
-    await tx.use_tenants([found[0].tenant_id])
+    tx.use_tenants([found[0].tenant_id])
     return (await tx.rows(_ENDPOINT, tenant=found[0].tenant_id, id=found[0].id))[0]
 
 
@@ -243,5 +243,5 @@ async def purge(tx: Tx, limit: int) -> int:
     """Forget what is older than 30 days (wall clock), at most ``limit`` of all tenants."""
     async with tx.reading_as(DUE_READER):
         tenants = [row.tenant_id for row in await tx.rows(_TENANTS)]
-    await tx.use_tenants(tenants)
+    tx.use_tenants(tenants)
     return await tx.run(_PURGE, tenants=tenants, limit=limit)

@@ -227,7 +227,7 @@ async def claim(tx: Tx) -> Row[Any] | None:
     async with tx.reading_as(DUE_READER):
         found = await tx.rows(_RUNNING, limit=_MOST_RUNNING)
     for each in found:
-        await tx.use_tenants([each.tenant_id])
+        tx.use_tenants([each.tenant_id])
         rows = await tx.rows(_CLAIM, **split([(each.tenant_id, each.id)]))
         if rows:
             return rows[0]

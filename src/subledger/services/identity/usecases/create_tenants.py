@@ -49,7 +49,7 @@ async def create_tenants(
     The mode is fixed from here on. Live tenants come before their own sandboxes in ``requests``.
     """
     assert all(each.mode == "sandbox" or each.clock_at is None for each in requests)
-    await tx.use_tenants(tx.tenants | {each.tenant_id for each in requests})
+    tx.use_tenants(tx.tenants | {each.tenant_id for each in requests})
     wall = (await tx.rows(_WALL_CLOCK))[0].at
     await store.insert_tenants(
         tx,

@@ -17,7 +17,7 @@ async def delete_tenant(tx: Tx, tenant_id: UUID) -> list[UUID]:
     arrives is always booked. Raises not_found if the tenant is unknown or deleted.
     """
     listed = [tenant_id, *await store.sandboxes_of(tx, tenant_id)]
-    await tx.use_tenants(listed)
+    tx.use_tenants(listed)
     locked = [row.tenant_id for row in await store.lock_tenants(tx, listed)]
     if tenant_id not in locked:
         raise Problem("not_found", detail="There is no such tenant.")

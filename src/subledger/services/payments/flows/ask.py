@@ -59,7 +59,7 @@ class Asking:
             keys = await intents.waiting(tx, lease_s=self._lease_s, limit=limit)
             if not keys:
                 return 0
-            await tx.use_tenants({tenant for tenant, _ in keys})
+            tx.use_tenants({tenant for tenant, _ in keys})
             rows = await intents.claim(tx, keys, lease_s=self._lease_s)
             asked_at = await tx.clocks({row.tenant_id for row in rows})
         return await self._answer_all(list(rows), asked_at)

@@ -36,7 +36,7 @@ class Attaching:
             keys = await methods.attaching(tx, limit)
             if not keys:
                 return 0
-            await tx.use_tenants({tenant for tenant, _ in keys})
+            tx.use_tenants({tenant for tenant, _ in keys})
             rows = await methods.claim_attaching(tx, keys, lease_s=self._lease_s)
         return await self._attach_all(list(rows))
 

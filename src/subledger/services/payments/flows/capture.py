@@ -65,7 +65,7 @@ class Capturing:
             keys = await store.wanted(tx, lease_s=self._lease_s, limit=limit)
             if not keys:
                 return 0
-            await tx.use_tenants({tenant for tenant, _ in keys})
+            tx.use_tenants({tenant for tenant, _ in keys})
             rows = await store.claim(tx, keys, lease_s=self._lease_s)
             asked_at = await tx.clocks({row.tenant_id for row in rows})
         return await self._work_off(rows, asked_at)

@@ -108,7 +108,7 @@ class Collecting:
             keys = await payments.stale(tx, lease_s=self._lease_s, limit=limit)
             if not keys:
                 return 0
-            await tx.use_tenants({tenant for tenant, _ in keys})
+            tx.use_tenants({tenant for tenant, _ in keys})
             return await look.give_up_waiting(tx, keys, lease_s=self._lease_s)
 
     async def let_go_holds(self, limit: int) -> int:
@@ -167,7 +167,7 @@ class Collecting:
             if not found:
                 return [], 0.0
             deadline = time.monotonic() + self._lease_s / 3
-            await tx.use_tenants({tenant for tenant, _ in found})
+            tx.use_tenants({tenant for tenant, _ in found})
             return await payments.claim(tx, found, kind=kind), deadline
 
     async def _call_all(self, kind: str, name: Story, ask: _Ask, limit: int) -> int:

@@ -54,7 +54,7 @@ class Disputing:
             keys = await store.waiting(tx, lease_s=self._lease_s, limit=limit)
             if not keys:
                 return 0
-            await tx.use_tenants({tenant for tenant, _ in keys})
+            tx.use_tenants({tenant for tenant, _ in keys})
             rows = list(await store.claim(tx, keys, lease_s=self._lease_s))
         if not rows:
             return 0

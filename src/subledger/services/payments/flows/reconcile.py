@@ -65,7 +65,7 @@ class Reconciling:
         async with self._database.transaction(_SCAN) as tx:
             keys = await store.waiting(tx, lease_s=self._lease_s, limit=limit)
             if keys:
-                await tx.use_tenants({tenant for tenant, _ in keys})
+                tx.use_tenants({tenant for tenant, _ in keys})
                 rows = list(await store.claim(tx, keys, lease_s=self._lease_s))
         for row in rows:
             await self._advance(row)

@@ -92,7 +92,7 @@ class Refunding:
             keys = await store.waiting(tx, lease_s=self._lease_s, limit=limit)
             if not keys:
                 return 0
-            await tx.use_tenants({tenant for tenant, _ in keys})
+            tx.use_tenants({tenant for tenant, _ in keys})
             rows = list(await store.claim_looks(tx, keys, lease_s=self._lease_s))
             asked_at = await tx.clocks({row.tenant_id for row in rows})
         if not rows:
@@ -113,7 +113,7 @@ class Refunding:
             keys = await store.stale(tx, lease_s=self._lease_s, limit=limit)
             if not keys:
                 return 0
-            await tx.use_tenants({tenant for tenant, _ in keys})
+            tx.use_tenants({tenant for tenant, _ in keys})
             return await refunds.give_up_waiting(tx, keys, lease_s=self._lease_s)
 
     # --- for one request -------------------------------------------------------------------------

@@ -42,7 +42,7 @@ class Tending:
             tasks = await method_tasks.ready(tx, limit)
             if not tasks:
                 return 0
-            await tx.use_tenants({tenant for tenant, _, _ in tasks})
+            tx.use_tenants({tenant for tenant, _, _ in tasks})
             rows = list(await method_tasks.claim(tx, tasks, lease_s=self._lease_s))
         if not rows:
             return 0

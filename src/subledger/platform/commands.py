@@ -1,0 +1,102 @@
+"""The commands around a transaction's statements, sent together with the simple protocol.
+
+A statement with values costs two round trips (it is parsed and planned, then run: ADR 0003). What
+has no values (``BEGIN``, roles, visible tenants, savepoints) waits here for the first statement
+that needs it, and all of it goes in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+BEGIN = "BEGIN"
+BEGIN_REPEATABLE_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ"
+
+
+class Commands:
+    """One transaction's commands on one connection, which is in autocommit.
+
+    Until the first ``send`` nothing has reached the server: a transaction that runs no statement
+    costs nothing. Commands must be built of known words and ids alone, never of anybody's values.
+    Errors are SQLAlchemy's, as those of statements are.
+    """
+
+    def __init__(self, connection: AsyncConnection, begin: str = BEGIN) -> None:
+        self._connection = connection
+        self._begin = begin
+        self._waiting: list[str] = []
+        self._begun = False
+        self._savepoints = 0
+
+    def say(self, command: str) -> None:
+        """Let it be sent before the next statement."""
+        self._waiting.append(command)
+
+    async def send(self) -> None:
+        """Send what waits: a statement follows."""
+        if not self._begun:
+            self._waiting.insert(0, self._begin)
+            self._begun = True
+        if self._waiting:
+            command, self._waiting = ";".join(self._waiting), []
+            await self._execute(command)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Undo what was sent inside if the block raises; the transaction goes on."""
+        self._savepoints += 1
+        name = f"s{self._savepoints}"
+        begin = f"SAVEPOINT {name}"
+        self.say(begin)
+        try:
+            yield
+        except BaseException:
+            if begin in self._waiting:
+                del self._waiting[self._waiting.index(begin) :]
+            else:
+                self._waiting.clear()
+                await self._execute(f"ROLLBACK TO SAVEPOINT {name};RELEASE SAVEPOINT {name}")
+            raise
+        if begin in self._waiting:
+            self._waiting.remove(begin)
+        else:
+            self.say(f"RELEASE SAVEPOINT {name}")
+
+    async def commit(self) -> None:
+        """End it; what was said since the last statement has no effect any more."""
+        if self._begun:
+            await self._execute("COMMIT")
+            self._begun = False
+
+    async def roll_back(self) -> None:
+        """Undo all of it. A connection that cannot even do that is not used again."""
+        if not self._begun or self._connection.invalidated:
+            return
+        try:
+            await self._execute("ROLLBACK")
+        except OperationalError:
+            return  # it is closed and will be replaced: the server undoes it by itself
+
+    async def _execute(self, command: str) -> None:
+        driver: Any = (await self._connection.get_raw_connection()).driver_connection
+        try:
+            await driver.execute(command)
+        except asyncpg.PostgresError as error:
+            lost = driver.is_closed()
+            if lost:
+                await self._connection.invalidate()
+            raise OperationalError(command, None, error, connection_invalidated=lost) from error
+        except (asyncpg.InterfaceError, OSError) as error:
+            await self._connection.invalidate()
+            raise OperationalError(command, None, error, connection_invalidated=True) from error
+        except BaseException:
+            # Canceled half-way: nobody knows what the server has heard.
+            driver.terminate()
+            await self._connection.invalidate()
+            raise
