@@ -117,8 +117,11 @@ async def _bought(client: Client, name: str, customer: str, plan: str) -> Any:
     await client.send("POST", f"method-{name}", "/v1/payment-methods", card)
     body = {"customer_id": customer, "plan_id": plan}
     bought = await client.send("POST", f"buy-{name}", "/v1/subscriptions", body)
+    # An earlier life may have come to the renewal: what is paid here is the purchase.
+    page = await client.get("/v1/invoices", subscription_id=bought["id"], limit=50)
+    invoice = next(row["id"] for row in page["data"] if row["reason"] == "subscription_create")
     for _ in range(int(VISIBLE_S / 0.05)):
-        payment = await _newest(client, bought["latest_invoice_id"])
+        payment = await _newest(client, invoice)
         if payment is not None and payment["status"] != "processing":
             return payment if payment["status"] == "succeeded" else None
         await asyncio.sleep(0.05)

@@ -102,6 +102,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
                     "payments.record_reservations"),
     "reconcile": ("payments.ask_due", "payments.claim_questions", "payments.fetch",
                   "payments.record_answers", "payments.let_go_holds"),
+    "dispute": ("payments.dispute", "sandbox.open_dispute", "sandbox.close_dispute"),
 }  # fmt: skip
 """Where money comes in: beginnings of names. What the scenario passes there is swept by default."""
 

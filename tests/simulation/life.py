@@ -109,6 +109,7 @@ class Life:
             each.name: each for each in self.assembly.steps if each.pause_s <= 1
         }
         self._ears = {name: ear(step, self.assembly.wakeup) for name, step in self.steps.items()}
+        self._looks = True
         await self.assembly.memory.catch_up()
 
     async def end(self) -> None:
@@ -163,6 +164,7 @@ class Life:
 
     async def wall_time_passes(self) -> None:
         """An hour on the wall: leases end, what backed off may be tried again."""
+        self._looks = True
         for statement in _WALL_TIME:
             await self.admin.execute(statement)
 
@@ -175,12 +177,15 @@ class Life:
         return await self.lives(run())
 
     async def busy(self, turns: int) -> int:
-        """So many turns in which the clock's mover and every step that a commit woke do something,
-        or else every step; how much was done. Raises Died."""
+        """So many turns in which the clock's mover and every step that a commit woke do something;
+        how much was done. Where no commit can have told of work (a process that was just born, an
+        hour on the wall) every step looks by itself. Raises Died."""
         done = 0
         for _ in range(turns):
             now = await self.step(MOVER, 500) + await self._woken(alone=ONE_AT_A_TIME)
-            now = now or await self._whole_round(alone=ONE_AT_A_TIME)
+            if not now and self._looks:
+                now = await self._whole_round(alone=ONE_AT_A_TIME)
+                self._looks = now > 0
             if not now:
                 break
             done += now
@@ -198,7 +203,7 @@ class Life:
     async def _woken(self, *, alone: frozenset[str] = frozenset()) -> int:
         done = 0
         for name in ROUND:
-            if await self._ears[name].wait(0):
+            if self._ears[name].has_heard:
                 self._ears[name].forget()
                 done += await self._worked_off(name, 1 if name in alone else None)
         return done

@@ -20,6 +20,8 @@ NAMES = {"attempt_id", "token", "saved_token", "provider_ref", "external_id", "e
 """Texts that name one thing each: a copy has its own."""
 MOMENTS = {
     "due_at": "t.due_at + interval '50 years'",
+    "ready_at": "t.ready_at + interval '50 years'",
+    "at": "t.at - k * interval '3 hours'",
     "received_at": "t.received_at - k * interval '1 second'",
     "recorded_at": "t.recorded_at - k * interval '3 hours'",
 }

@@ -41,9 +41,10 @@ class Plans:
         self.seen[name] = self.seen.get(name, 0) + 1
         explain = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {name}")
         found: Any = None
+        await tx._before_statement()
         try:
             async with tx.commands.savepoint():
-                await tx._before_statement()
+                await tx.commands.send()
                 found = (await tx._connection.execute(explain, dict(values))).scalar_one()
                 raise _Undone
         except _Undone:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from tests.stories.shop import Shop
@@ -31,11 +32,13 @@ async def reconcile(shop: Shop, **asked: str) -> Any:
     """Compare with the provider's list, and wait for the end."""
     path = f"/v1/connections/{await connection(shop)}/reconcile"
     run = await shop.post(path, asked, expect=202)
-    for _ in range(50):
+    for _ in range(200):
         await shop.pump.woken()
         run = await shop.get(f"/v1/reconciliations/{run['id']}")
         if run["status"] != "running":
             break
+        # Before it believes that the balances differ it waits for billing, by the wall's clock.
+        await asyncio.sleep(0.02)
     assert run["status"] == "done", run
     return run
 

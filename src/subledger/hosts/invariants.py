@@ -35,8 +35,8 @@ class Violation:
 async def violations(assembly: Assembly, *, tenants: list[UUID] | None = None) -> list[Violation]:
     """What is wrong now, of all tenants or of those given; empty is right.
 
-    Each query runs as its service's own role in a transaction of its own, so what changes
-    meanwhile cannot show as a violation inside one service.
+    Each service's queries run as its own role in one transaction, each query on what is committed
+    as it begins: what changes meanwhile cannot show as a violation inside one service.
     """
     found: list[Violation] = []
     if tenants is not None:
@@ -61,10 +61,10 @@ async def every_tenant(assembly: Assembly) -> AsyncIterator[list[UUID]]:
 async def _of(assembly: Assembly, tenants: list[UUID]) -> list[Violation]:
     found: list[Violation] = []
     for service in assembly.running:
-        for invariant in service.invariants:
-            async with service.database.transaction(_CHECK, tenants=tenants) as tx:
-                rows = await tx.rows(text(invariant.query))
-            found += [
-                Violation(service.name, invariant.name, row.tenant_id, row.detail) for row in rows
-            ]
+        async with service.database.transaction(_CHECK, tenants=tenants) as tx:
+            for invariant in service.invariants:
+                found += [
+                    Violation(service.name, invariant.name, row.tenant_id, row.detail)
+                    for row in await tx.rows(text(invariant.query))
+                ]
     return found

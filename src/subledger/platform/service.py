@@ -29,7 +29,7 @@ class Step:
     name: str
     run: StepFunction
     limit: int = 500
-    pause_s: float = 0.25
+    pause_s: float = 1.0
     types: frozenset[str] | None = None
     """Events, or work (``Tx.work``), of these types wake it. A step that names none is woken by
     the commits of its own service (its name's head) and of identity (a clock that was moved)."""

@@ -39,6 +39,8 @@ async def something(month: Month) -> None:
         return await ALL["card"].do(month, who)
     if not who.subscriptions and month.draw.random() < 0.6:
         return await ALL["buy"].do(month, who)
+    if "drafts" in month.asked and month.draw.random() < 0.15:
+        return await ALL["finalize"].do(month, who)
     fit = [each for each in ALL.values() if not (each.is_shops and month.shelf.is_steady)]
     [chosen] = month.draw.choices(fit, weights=[each.weight for each in fit])
     await chosen.do(month, who)
