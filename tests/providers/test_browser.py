@@ -24,6 +24,8 @@ WORDS = {
 @pytest.fixture(params=["en", "ru"])
 async def page(request: pytest.FixtureRequest) -> AsyncIterator[Page]:
     if CHROMIUM is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("Chromium is needed")
         pytest.skip("no Chromium on this machine")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

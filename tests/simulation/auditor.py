@@ -16,11 +16,13 @@ from subledger.hosts.invariants import violations
 from tests.simulation import books, cover, plain, revenue, states, worth
 from tests.simulation.month import Month
 from tests.simulation.people import Person
-from tests.simulation.told import Fact, Papers, captures, facts, papers
+from tests.simulation.told import Fact, Papers, captures, facts, held, papers, refunds
 
 _UNDER_WAY = (
     "SELECT id::text, state FROM payments.attempts WHERE tenant_id = $1"
     " AND state NOT IN ('succeeded', 'failed', 'canceled', 'requires_action')"
+    " UNION ALL SELECT id::text, 'a refund that is ' || state FROM payments.refunds"
+    " WHERE tenant_id = $1 AND finished_at IS NULL"
 )
 
 
@@ -39,10 +41,11 @@ async def audit(month: Month) -> list[str]:
     """What is wrong; empty if the books are right."""
     admin, tenant_id = month.life.admin, month.tenant_id
     told, shown = await facts(admin, tenant_id), await papers(month)
-    captured = await captures(month)
+    captured, sent_back = await captures(month), await refunds(month)
     wrong = [str(each) for each in await violations(month.life.assembly, tenants=[tenant_id])]
     wrong += [f"attempt {row[0]} is {row[1]}" for row in await admin.fetch(_UNDER_WAY, tenant_id)]
     wrong += books.receipts(told, captured)
+    wrong += books.returned(told, sent_back)
     wrong += books.documents(told, shown)
     wrong += await _booked(month, shown, sum(amount for _, amount in captured))
     balances = (await month.get("/v1/ledger/trial-balance"))["currencies"]
@@ -162,11 +165,14 @@ async def _booked(month: Month, shown: Papers, captured: int) -> list[str]:
         balance = await month.get(f"/v1/customers/{who.id}/balance")
         unapplied += sum(each["unapplied_minor"] for each in balance["balances"])
     wrong = []
-    if captured != paid + unapplied:
+    refunded = any(what.startswith("refund") for what, _ in month.outcomes)
+    if captured != paid + unapplied and not refunded:
         wrong.append(f"captured {captured}, paid {paid}, unapplied {unapplied}")
     balances = (await month.get("/v1/ledger/trial-balance"))["currencies"]
     wrong += [f"trial balance: {each}" for each in balances if each["balance_minor"]]
-    for head, amount in (("provider_clearing:", captured), ("tax_payable", -_tax(shown))):
+    for head, amount in (
+        ("provider_clearing:", await held(month)), ("tax_payable", -_tax(shown)),
+    ):  # fmt: skip
         booked = sum(
             account["balance_minor"]
             for each in balances

@@ -21,6 +21,7 @@ class Books:
     open_minor: Counter[str] = field(default_factory=Counter)
     lost_minor: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+    _came_back: set[str] = field(default_factory=set)
 
     def move(self, fact: Fact) -> None:
         data, invoice = fact.data, str(fact.data.get("invoice_id"))
@@ -43,11 +44,22 @@ class Books:
                 self._note(invoice, data, 1)
             case "credit_note.voided":
                 self._note(invoice, data, -1)
+            case "refund.created" if data["to"] == "method":
+                self.balance_minor += data["amount_minor"]
+            case "refund.succeeded" if self._left_by_itself(data):
+                self.balance_minor += data["amount_minor"]
+            case "refund.failed":
+                self._came_back.add(data["refund_id"])
+                self.balance_minor -= data["amount_minor"]
             case "adjustment.made":
                 given = data["direction"] == "credit"
                 self.balance_minor += -data["amount_minor"] if given else data["amount_minor"]
         if self.open_minor[invoice] < 0:
             self.wrong.append(f"{invoice} owes {self.open_minor[invoice]} after {fact.kind}")
+
+    def _left_by_itself(self, data: Mapping[str, Any]) -> bool:
+        """Money that went back without being granted, or although it was said not to."""
+        return data["origin"] == "outside" or data["refund_id"] in self._came_back
 
     def _note(self, invoice: str, data: Mapping[str, Any], sign: int) -> None:
         self.balance_minor -= sign * data["total_minor"]
@@ -135,3 +147,16 @@ def receipts(told: Mapping[UUID, Sequence[Fact]], captured: Sequence[tuple[str, 
     wrong += [f"a receipt without a capture: {each}" for each in (received - taken)]
     twice = [attempt for attempt, n in Counter(each for each, _ in captured).items() if n > 1]
     return wrong + [f"captured twice: {each}" for each in twice]
+
+
+def returned(told: Mapping[UUID, Sequence[Fact]], sent: Sequence[tuple[str, int]]) -> list[str]:
+    """Every refund in the provider's journal was told once with its amount, and no other."""
+    given = Counter(sent)
+    heard = Counter(
+        (each.data["attempt_id"], each.amount_minor)
+        for account in told.values()
+        for each in account
+        if each.kind == "refund.succeeded" and each.data["to"] == "method"
+    )
+    wrong = [f"went back without being told: {each}" for each in (given - heard)]
+    return wrong + [f"told, and did not go back: {each}" for each in (heard - given)]

@@ -34,6 +34,10 @@ _WALL_TIME = (
     "UPDATE payments.attempts SET ready_at = ready_at - interval '1 hour' WHERE state = 'ready'",
     "UPDATE payments.refetches SET claimed_at = claimed_at - interval '1 hour'",
     "UPDATE payments.refund_looks SET claimed_at = claimed_at - interval '1 hour'",
+    "UPDATE payments.refunds SET claimed_at = claimed_at - interval '1 hour',"
+    " ready_at = ready_at - interval '1 hour' WHERE finished_at IS NULL",
+    "UPDATE payments.reconciliations SET claimed_at = claimed_at - interval '1 hour',"
+    " ready_at = ready_at - interval '1 hour' WHERE finished_at IS NULL",
     "UPDATE payments.dispute_looks SET claimed_at = claimed_at - interval '1 hour'",
     "UPDATE payments.methods SET ready_at = ready_at - interval '1 hour'"
     " WHERE status = 'attaching'",
@@ -231,6 +235,10 @@ ROUND = (
     "payments.answer",
     "payments.refund_look",
     "payments.dispute_look",
+    "payments.refund_grant",
+    "payments.refund_send",
+    "payments.refund_give_up",
+    "payments.reconcile",
     "payments.reserve",
     "payments.attach",
     "payments.charge",

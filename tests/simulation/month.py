@@ -7,6 +7,7 @@ A request whose process died is sent again with its idempotency key, as a shop w
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -78,6 +79,7 @@ class Month(Asking):
             if each["status"] == "paused":
                 await self.must(f"/v1/plan-migrations/{each['id']}/resume", expect=200)
         await self._settled(START + QUIET_DAYS)
+        await self._reconciled()
         for _ in range(10):
             if not await self._undecided():
                 return
@@ -99,6 +101,20 @@ class Month(Asking):
             await self.must("/v1/clock-moves", to_at=to_at.isoformat(), expect=202)
         raise AssertionError(f"the clock still moves: {moves[0]}")
 
+    async def _reconciled(self) -> None:
+        """What happened at the provider and was never told is found by its own list."""
+        for each in await self.get_all("/v1/connections"):
+            path = f"/v1/connections/{each['id']}/reconcile"
+            run = await self.must(path, expect=202)
+            for _ in range(200):
+                await self.life.quiet()
+                run = await self.get(f"/v1/reconciliations/{run['id']}")
+                if run["status"] != "running":
+                    break
+                await asyncio.sleep(0.02)  # it waits for billing by the wall's clock
+            assert run["status"] == "done", run
+        await self.life.quiet()
+
     async def _undecided(self) -> int:
         """Attempts of which the shop does not know yet what the provider does."""
         count: int = await self.life.admin.fetchval(
@@ -106,7 +122,11 @@ class Month(Asking):
             " AND state IN ('ready', 'reserving', 'in_flight', 'unknown')",
             self.tenant_id,
         )
-        return count
+        refunds: int = await self.life.admin.fetchval(
+            "SELECT count(*) FROM payments.refunds WHERE tenant_id = $1 AND finished_at IS NULL",
+            self.tenant_id,
+        )
+        return count + refunds
 
     # --- answers ---------------------------------------------------------------------------------
 

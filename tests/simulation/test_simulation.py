@@ -16,7 +16,7 @@ from tests.conftest import NewDatabase
 from tests.simulation import operations
 from tests.simulation.run import Lived, Simulation
 
-FEW, MANY, EACH = range(1, 5), range(1_001, 1_061), 4
+FEW, MANY, EACH = range(1, 3), range(1_001, 1_061), 2
 """Seeds of ``make test`` and of the long lane, so many in one test: workers share them."""
 SEEN = {
     *("subscription.trial_started", "subscription.trial_ended", "subscription.started"),

@@ -24,6 +24,10 @@ _CAPTURES = (
     "SELECT attempt_id, amount_minor FROM sandbox.charges WHERE tenant_id = $1"
     " AND status = 'succeeded' ORDER BY at, id"
 )
+_REFUNDS = (
+    "SELECT attempt_id, amount_minor FROM sandbox.refunds WHERE tenant_id = $1"
+    " AND status = 'succeeded' ORDER BY at, id"
+)
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,24 @@ async def captures(month: Month) -> list[tuple[str, int]]:
     """What the provider's own journal says was taken: attempt and amount."""
     rows = await month.life.admin.fetch(_CAPTURES, month.tenant_id)
     return [(row["attempt_id"], row["amount_minor"]) for row in rows]
+
+
+async def refunds(month: Month) -> list[tuple[str, int]]:
+    """What the provider's own journal says went back: attempt and amount."""
+    rows = await month.life.admin.fetch(_REFUNDS, month.tenant_id)
+    return [(row["attempt_id"], row["amount_minor"]) for row in rows]
+
+
+async def held(month: Month) -> int:
+    """What the provider says that it holds for the shop."""
+    secret, _ = month.life.assembly.sandbox.credentials(month.tenant_id)
+    answer = await month.life.http.get(
+        "/sandbox/v1/balance", headers={"authorization": f"Bearer {secret}"}
+    )
+    if answer.status_code == 401:
+        return 0  # payments never opened the merchant's account
+    assert answer.status_code == 200, answer.text
+    return int(answer.json()["amount_minor"].get("EUR", 0))
 
 
 async def papers(month: Month) -> Papers:

@@ -13,6 +13,7 @@ from tests.simulation.operations import (
     changing,
     documents,
     ending,
+    giving_back,
     pausing,
     paying,
 )
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
 
 ALL = {
     each.what: each
-    for module in (buying, catalogue, changing, documents, ending, paying, pausing)
+    for module in (buying, catalogue, changing, documents, ending, giving_back, paying, pausing)
     for each in module.OPERATIONS
 }
 BETWEEN_RULES = frozenset({"tax_rate_missing"})
 """The process may die after one tax rule was ended and before the next one began."""
-UNASKED = frozenset({"fault"})
+UNASKED = frozenset({"fault", "refund outside", "dispute"})
 """No request of the API: it has no outcome."""
 
 
