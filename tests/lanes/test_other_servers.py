@@ -39,11 +39,7 @@ STORIES = [f"tests/stories/test_{name}.py" for name in ("first_main_job", "races
 
 @pytest.mark.long
 def test_stores_log_and_stories_on_the_embedded_binaries():
-    run(
-        [*STORIES, "tests/platform", "tests/billing", "tests/payments", "tests/scheduler",
-         "tests/entitlements"],
-        SUBLEDGER_TEST_PG="wheel",
-    )  # fmt: skip
+    run([*STORIES, "tests/platform", "tests/payments"], SUBLEDGER_TEST_PG="wheel")
 
 
 @pytest.mark.long

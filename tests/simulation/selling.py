@@ -136,7 +136,7 @@ async def _regulars(month: Month) -> None:
     and some shops let renewals wait as drafts."""
     if not month.shelf.is_steady and month.draw.random() < 0.4:
         month.asked.add("drafts")
-        await month.must("/v1/invoice-settings", method="PUT", expect=200, draft_s=259_200)
+        await month.must("/v1/invoice-settings", method="PUT", expect=200, draft_s=604_800)
     for each in month.people:
         if month.draw.random() < 0.8:
             made = await month.must("/v1/payment-methods", customer_id=each.id, test_kind="visa_ok")

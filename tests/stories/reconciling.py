@@ -39,6 +39,7 @@ async def reconcile(shop: Shop, **asked: str) -> Any:
             break
         # Before it believes that the balances differ it waits for billing, by the wall's clock.
         await asyncio.sleep(0.02)
+        await shop.pump.once()
     assert run["status"] == "done", run
     return run
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from subledger.platform.db import story
 from tests.stories.payers import heading, told, visit
 from tests.stories.shop import Shop
 
 BACK = "http://shop.test/thanks"
+_LATER = story("tests.let_seconds_go_by")
 
 
 async def page_of(shop: Shop, **more: Any) -> tuple[str, Any]:
@@ -24,11 +27,12 @@ async def page_of(shop: Shop, **more: Any) -> tuple[str, Any]:
 async def later(shop: Shop, payment: Any) -> None:
     """Let the few seconds go by in which a provider is not asked again."""
     database = shop.assembly.databases["payments"]
-    async with database.engine.begin() as connection:
-        await connection.exec_driver_sql(f"SET LOCAL app.tenants = '{shop.tenant_id}'")
-        await connection.exec_driver_sql(
-            "UPDATE payments.attempts SET looked_at = looked_at - interval '10 s'"
-            " WHERE state IN ('requires_action', 'unknown')"
+    async with database.transaction(_LATER, tenants=[shop.tenant_id]) as tx:
+        await tx.run(
+            text(
+                "UPDATE payments.attempts SET looked_at = looked_at - interval '10 s'"
+                " WHERE state IN ('requires_action', 'unknown')"
+            )
         )
 
 
