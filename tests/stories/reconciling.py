@@ -80,8 +80,10 @@ async def open_items(shop: Shop) -> list[tuple[str, int]]:
 
 async def item(shop: Shop, kind: str) -> Any:
     """The newest work item of a kind."""
-    page = await shop.get("/v1/work-items")
-    return next(each for each in page["data"] if each["kind"] == kind)
+    page = await shop.get("/v1/work-items", limit=100)
+    found = [each for each in page["data"] if each["kind"] == kind]
+    assert found, f"no {kind} among {[each['kind'] for each in page['data']]}"
+    return found[0]
 
 
 async def repair(shop: Shop, kind: str, *, expect: int = 200, **asked: Any) -> Any:
