@@ -39,6 +39,8 @@ WHOLE = {
     "SELECT d.id, d.payment_id, d.attempt_id FROM payments.disputes d": "a reconciliation goes"
     " through the disputes of its time, once a day, for those that the list does not have",
     "SELECT e.currency, sum(CASE WHEN e.kind": "the sandbox provider sums a tenant's whole journal",
+    "SELECT e.id, e.kind, e.a": "the sandbox provider's list is a view over four tables, each"
+    " sorted by its own index; for tests and the demo",
     "SELECT currency, sum(debit_minor) - sum(credit_minor) AS balance_minor": "one ledger account's"
     " days, and of the tail what is its own",
 }
@@ -61,8 +63,6 @@ UNREACHED = {
     " of yet: by primary key",
     r"(INSERT INTO|UPDATE|DELETE FROM) payments\.hints|SELECT h\.": "a notification of an attempt"
     " that is not known yet: by primary key (tests/payments/test_charges.py)",
-    r"DELETE FROM payments\.attempt_answers": "an attempt with more answers than are kept, by"
-    " primary key",
     r"\(SELECT e\.partition, .* UNION ALL": "as many arms as partitions lag; each is the arm of the"
     " statement with one",
     r"SELECT pg_catalog\.pg_advisory_xact_lock": "one process of many migrates",
@@ -73,8 +73,23 @@ UNREACHED = {
     " serve page through all tenants by primary key, as the finder of tenants",
     r"SELECT count\(\*\) AS due FROM": "a forecast of more than 10,000 renewals counts what its"
     " list reads",
-    r"SELECT c\..* FROM sandbox\.charges c WHERE c\.tenant_id = :tenant AND c\.id = :id": "a bank"
-    " that decides later; the sandbox's own",
+    r"(INSERT INTO|UPDATE) (payments|sandbox)\.authorizations|SELECT a\.tenant_id,"
+    r" a\.(attempt_id, a\.authorized_minor|idempotency_key)": "two-stage payments: by primary key"
+    " (tests/stories/test_two_stage.py)",
+    r"INSERT INTO sandbox\.(paid_out|payouts)|SELECT p\.id, p\.amount_minor, p\.fee_minor,"
+    r" p\.currency, p\.at FROM sandbox": "the sandbox provider's own"
+    " (tests/stories/test_reconciliation.py)",
+    r"SELECT a\.tenant_id, a\.id AS attempt_id, a\.provider_ref, a\.state, coalesce": "attempts"
+    " that a difference names: by primary key (tests/stories/test_reconciliation.py)",
+    r"SELECT [dr]\.id FROM \(SELECT \* FROM unnest": "whether a due moment or a refund is there: by"
+    " primary key",
+    r"SELECT r\.id FROM payments\.reconciliations": "a run that already waits for its"
+    " connection, of which there is one",
+    r"SELECT r\.tenant_id, r\.payment_id, r\.attempt_id, r\.account_id|UPDATE billing\.receipts"
+    r" AS t SET unapplied|UPDATE payments\.payments AS t SET amount_minor": "an amount that is"
+    " corrected: by primary key (tests/stories/test_reconciliation_hands.py)",
+    r"UPDATE payments\.differences": "a difference that is gone: by primary key"
+    " (tests/stories/test_reconciliation.py)",
 }
 """A statement, as a pattern of its beginning → why the stories here do not reach it."""
 SOMETIMES = {

@@ -324,6 +324,7 @@ async def reconciliation(shop: Shop, word: str, plan: str) -> None:
     await reconcile(shop)
     await terms(shop, pays_out_daily=False)
     assert (await shop.raw("PUT", path, json={"daily": False})).status_code == 200
+    await shop.get("/v1/work-items", status="open")
     for listed in ("/v1/reconciliations", "/v1/payouts"):
         page = await shop.get(listed, limit=1)
         if page["next_cursor"]:

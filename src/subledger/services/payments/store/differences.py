@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from subledger.platform.bulk import Insert, Update, by_keys, same_keys
+from subledger.platform.bulk import Insert, Update, by_keys
 from subledger.platform.db import Tx, sql
 from subledger.services.payments import tables
 from subledger.services.payments.store.payments import Key, split
@@ -32,8 +32,8 @@ _LOCK = sql(
 _ABOUT = sql(
     "SELECT d.tenant_id, d.id, d.kind, d.subject FROM unnest(CAST(:tenants AS uuid[]),"
     " CAST(:kinds AS text[]), CAST(:subjects AS text[])) AS w(tenant_id, kind, subject)"
-    f" {same_keys('payments.differences', 'd', ('tenant_id', 'kind', 'subject'))}"
-    " WHERE d.closed_at IS NULL"
+    " CROSS JOIN LATERAL (SELECT * FROM payments.differences r WHERE r.tenant_id = w.tenant_id"
+    " AND r.kind = w.kind AND r.subject = w.subject AND r.closed_at IS NULL OFFSET 0) AS d"
 )
 _OPEN_OF = sql(
     f"SELECT {_COLUMNS} FROM payments.differences d WHERE d.tenant_id = :tenant"
