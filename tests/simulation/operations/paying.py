@@ -105,5 +105,5 @@ OPERATIONS = (
     operation("visit page", 8, visit_page),
     operation("fault", 4, fault),
     operation("change dunning", 2, change_dunning, is_shops=True),
-    operation("time", 18, move_clock, "clock_is_moving", "clock_backwards"),
+    operation("time", 40, move_clock, "clock_is_moving", "clock_backwards"),
 )
