@@ -312,6 +312,20 @@ async def test_another_anchor_in_a_trial_hangs_the_first_period_elsewhere(shop):
     await shop.check()
 
 
+async def test_an_anchor_that_does_not_fit_the_interval_is_refused_whenever_it_should_begin(shop):
+    _, viewer = await ready(shop)
+    weekly = await shop.plan("weekly", unit="week")
+    bought = await shop.subscribe(viewer, weekly)
+    body = {"billing_anchor": {"kind": "day", "day": 15}}
+    for when in ("now", "period_end", "next_grid_day"):
+        path = f"/v1/subscriptions/{bought['id']}/change-anchor"
+        refused = await shop.post(path, body | {"when": when}, expect=422)
+        assert (refused["code"], refused["pointer"]) == (
+            "billing_anchor_does_not_fit", "/billing_anchor",
+        )  # fmt: skip
+    await shop.check()
+
+
 @pytest.mark.long
 async def test_a_customer_who_moves_is_counted_in_the_new_zone_from_the_next_boundary(shop):
     plan, viewer = await ready(shop)

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from subledger.platform.db import story
 from tests.stories.shop import seats_plan
 from tests.stories.test_adjustments import adjust, books, credit_of
-from tests.stories.test_changes import HALF, RENEWED
+from tests.stories.test_changes import HALF, RENEWED, change
 
 ISSUED = "credit_note.issued"
 PATH = "/v1/credit-notes"
@@ -290,6 +290,35 @@ async def test_an_invoice_goes_after_its_notes(shop):
     await shop.post(f"/v1/invoices/{invoice}/void", {"reason": "x"}, expect=200)
     refused = await note(shop, invoice, expect=409)
     assert refused["code"] == "invoice_not_creditable"
+    await shop.check()
+
+
+@pytest.mark.long
+async def test_an_invoice_that_a_later_one_takes_back_is_credited_and_not_voided(shop):
+    viewer, subscription, old = await owing(shop)
+    await shop.move_to("2026-03-10T10:00:00")
+    await change(shop, subscription, quantity="3")
+    later = await shop.last_invoice(viewer)
+    # 21 of 31 days: 20.32 of three seats less 13.55 of the two that the open invoice charges.
+    assert (later["status"], later["total_minor"]) == ("open", 677)
+    await shop.new_events(viewer)
+
+    refused = await shop.post(f"/v1/invoices/{old}/void", {"reason": "x"}, expect=409)
+
+    assert refused["code"] == "invoice_credited"
+    assert await shop.new_events(viewer) == []
+    rest = await note(shop, old)
+    assert (rest["total_minor"], rest["offset_minor"], rest["credit_minor"]) == (645, 645, 0)
+    await shop.check()
+    # Backwards all of it goes: the note, the later invoice, the old one.
+    await void(shop, rest)
+    for each in (later["id"], old):
+        await shop.post(f"/v1/invoices/{each}/void", {"reason": "x"}, expect=200)
+    assert await shop.new_events(viewer) == [
+        ISSUED, "credit_note.voided", "invoice.voided", "invoice.voided",
+    ]  # fmt: skip
+    assert await credit_of(shop, viewer) == 0
+    assert await shop.captured() == {"EUR": 2000}
     await shop.check()
 
 

@@ -333,7 +333,7 @@ async def test_what_is_no_policy_is_refused_with_its_place(shop):
         ({"final_action": "downgrade"}, "invalid_policy", "/downgrade_to_plan_id"),
         ({"downgrade_to_plan_id": plan}, "invalid_policy", "/downgrade_to_plan_id"),
         ({"segment": {}}, "invalid_policy", "/segment"),
-        ({"segment": {"plan_ids": [shop.plans["basic"][:-1] + "x"]}}, "unknown_reference",
+        ({"segment": {"plan_ids": ["plan_01h455vb4pex5vsknk084sn02q"]}}, "unknown_reference",
          "/segment/plan_ids"),
         ({"name": "default"}, "dunning_policy_name_taken", "/name"),
         ({"name": " "}, "invalid_request", "/name"),

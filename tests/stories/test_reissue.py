@@ -147,8 +147,14 @@ async def test_what_cannot_be_made_anew_is_told_and_stays(shop):
     # The upgrade's invoice takes back what the open one charges.
     await shop.move_to("2026-03-10T10:00:00")
     await change(shop, subscription, quantity="3")
-    assert (await reissue(shop, old, 409))["code"] == "invoice_not_reissuable"
-    await shop.post(f"/v1/subscriptions/{subscription}/cancel", {"when": "now"}, expect=200)
+    assert (await reissue(shop, old, 409))["code"] == "invoice_credited"
+    await shop.check()
+
+
+async def test_what_has_ended_is_not_billed_anew(shop):
+    viewer, subscription, old = await owing(shop)
+    body = {"when": "now", "credit_unused": False}
+    await shop.post(f"/v1/subscriptions/{subscription}/cancel", body, expect=200)
     await shop.new_events(viewer)
     assert (await reissue(shop, old, 409))["code"] == "invoice_not_reissuable"
     assert await shop.new_events(viewer) == []

@@ -52,9 +52,8 @@ INVARIANTS = (
         FROM billing.invoice_lines l JOIN billing.invoices i
           ON i.tenant_id = l.tenant_id AND i.id = l.invoice_id AND i.status <> 'void'
         GROUP BY l.tenant_id, l.subscription_id, l.price_id, l.charged_from_at
-        HAVING sum(l.noted_gross_minor) > 0 AND (
-            sum(l.gross_minor - l.noted_gross_minor) < 0
-            OR sum(l.net_minor - l.noted_net_minor) < 0
+        HAVING sum(l.gross_minor - l.noted_gross_minor) < 0
+            OR sum(l.noted_gross_minor) > 0 AND (sum(l.net_minor - l.noted_net_minor) < 0
             OR sum(l.tax_minor - l.noted_tax_minor) < 0)
         """,
     ),

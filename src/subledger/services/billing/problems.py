@@ -271,8 +271,9 @@ CREDIT_NOTE_USED = declare(
 INVOICE_CREDITED = declare(
     "invoice_credited",
     status=409,
-    title="Credit notes of the invoice stand",
-    fix="Void its credit notes first, or credit the rest.",
+    title="A part of the invoice was given back",
+    fix="Void what gave it back first, a credit note or a later invoice; or credit the rest by"
+    " POST /v1/credit-notes.",
 )
 CREDIT_INSUFFICIENT = declare(
     "credit_insufficient",

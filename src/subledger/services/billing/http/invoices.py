@@ -138,7 +138,8 @@ def _add_void(routes: APIRouter, database: Database, keys: Keys) -> None:
         response_model=InvoiceWithLines,
         summary="Void an invoice",
         description="An open invoice that nobody is to pay; its postings are reversed. Refused"
-        " while a payment is under way or credit notes of it stand.",
+        " while a payment is under way, credit notes of it stand or a later invoice takes a part of"
+        " it back.",
         responses={
             **problems(
                 "not_found",
@@ -188,7 +189,7 @@ def _add_reissue(routes: APIRouter, database: Database, keys: Keys, memory: Term
         description="Voids an open invoice and bills the same periods again as the subscription is"
         " now, under a new number; changes that waited for the next invoice are billed with it."
         " Answers the new invoice, which names the one that it replaces. Refused while a payment"
-        " is under way or credit notes stand, and once a later invoice took part of it back.",
+        " is under way, credit notes stand or a later invoice takes a part of it back.",
         responses={
             **problems(
                 "not_found",

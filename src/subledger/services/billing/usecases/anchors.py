@@ -15,11 +15,19 @@ import msgspec
 from subledger.core import cycles
 from subledger.core.calendar import Alignment, Anchor, Grid, Interval, MonthEnd, Origin, align
 from subledger.core.cycles import Cycle
+from subledger.core.errors import InvalidInterval
+from subledger.platform.http.problems import Problem
+from subledger.services.billing import problems
 
 ANNIVERSARY = '{"kind": "anniversary"}'
 
 NOT_BEGUN = frozenset({"pending", "trialing"})
 """Statuses in which nothing was billed yet: the first cycle lies ahead."""
+
+
+def does_not_fit(refused: InvalidInterval, pointer: str = "/billing_anchor") -> Problem:
+    """What is answered where an interval cannot be aligned as asked."""
+    return Problem(problems.ANCHOR_DOES_NOT_FIT, pointer=pointer, detail=refused.detail)
 
 
 def anchor_of(row: Mapping[str, Any]) -> Anchor:

@@ -26,7 +26,7 @@ from subledger.services.billing import problems
 from subledger.services.billing.store import invoices, phases, subscriptions
 from subledger.services.billing.terms import PlanTerms, TermsMemory
 from subledger.services.billing.usecases import bill, guard, recording
-from subledger.services.billing.usecases.anchors import begun
+from subledger.services.billing.usecases.anchors import begun, does_not_fit
 from subledger.services.billing.usecases.bill import Bill
 from subledger.services.billing.usecases.conditions import conditions_of
 from subledger.services.billing.usecases.end import lock_any
@@ -201,9 +201,7 @@ def _anew(row: Row[Any], terms: PlanTerms, at: datetime) -> dict[str, Any]:
     try:
         cycle = begun(at, row.timezone, terms.interval(row.currency), row.billing_anchor)
     except InvalidInterval as wrong:
-        raise Problem(
-            problems.ANCHOR_DOES_NOT_FIT, pointer="/version", detail=wrong.detail
-        ) from wrong
+        raise does_not_fit(wrong, "/version") from wrong
     return {
         **row._asdict(),
         **_ALIVE,

@@ -10,11 +10,17 @@ from uuid import UUID
 from subledger.core import cycles
 from subledger.core.calendar import Anchor
 from subledger.core.cycles import TakesEffect
+from subledger.core.errors import InvalidInterval
 from subledger.platform.db import Tx
 from subledger.services.billing.store import subscriptions
 from subledger.services.billing.terms import TermsMemory
 from subledger.services.billing.usecases import change
-from subledger.services.billing.usecases.anchors import NOT_BEGUN, alignment, cycle_of
+from subledger.services.billing.usecases.anchors import (
+    NOT_BEGUN,
+    alignment,
+    cycle_of,
+    does_not_fit,
+)
 from subledger.services.billing.usecases.change import ChangeRequest
 from subledger.services.billing.usecases.end import lock_one
 
@@ -70,4 +76,7 @@ async def _next_grid_day(
     # The new cycle is counted in the payer's present zone (``restart.hung``).
     moved = replace(cycle, anchor=Anchor(cycle.anchor.at, zone))
     asked = alignment(billing_anchor)
-    return cycles.reanchor(moved, at, asked, TakesEffect.NEXT_GRID_DAY).following.start_at
+    try:
+        return cycles.reanchor(moved, at, asked, TakesEffect.NEXT_GRID_DAY).following.start_at
+    except InvalidInterval as refused:
+        raise does_not_fit(refused) from refused

@@ -128,13 +128,6 @@ async def _first_period(tx: Tx, invoice: Key, row: Row[Any], terms: PlanTerms) -
     from_at = min(each.charged_from_at for each in lines)
     if from_at < row.cycle_started_at:
         raise Problem(problems.INVOICE_NOT_REISSUABLE, detail="It bills a cycle that has ended.")
-    if any(
-        each.invoice_id != invoice[1] and each.gross_minor < 0
-        for each in await store.same_charges(tx, invoice)
-    ):
-        raise Problem(
-            problems.INVOICE_NOT_REISSUABLE, detail="A later invoice took part of it back."
-        )
     values = row._asdict()
     first = max(index_at(anchor_of(values), terms.interval(row.currency), from_at), 0)
     if row.dirty_from_period is not None:

@@ -11,11 +11,9 @@ from dataclasses import replace
 from subledger.core import invoicing
 from subledger.core.errors import InvalidInterval
 from subledger.platform.db import Tx
-from subledger.platform.http.problems import Problem
-from subledger.services.billing import problems
 from subledger.services.billing.store import subscriptions
 from subledger.services.billing.terms import TermsMemory
-from subledger.services.billing.usecases.anchors import NOT_BEGUN, begun
+from subledger.services.billing.usecases.anchors import NOT_BEGUN, begun, does_not_fit
 from subledger.services.billing.usecases.close import closing_draft
 from subledger.services.billing.usecases.conditions import conditions_of
 from subledger.services.billing.usecases.planned import Planned
@@ -39,9 +37,7 @@ async def hung(tx: Tx, planned: Planned, asked: str | None) -> Planned:
     try:
         cycle = begun(start_at, timezone, interval, asked or row.billing_anchor)
     except InvalidInterval as refused:
-        raise Problem(
-            problems.ANCHOR_DOES_NOT_FIT, pointer="/billing_anchor", detail=refused.detail
-        ) from refused
+        raise does_not_fit(refused) from refused
     kept = row.first_period if row.status in NOT_BEGUN else "prorated"
     return replace(planned, after=planned.after | cycle | {"first_period": kept})
 

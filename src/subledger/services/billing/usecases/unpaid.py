@@ -18,6 +18,7 @@ from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.billing import facts, ledger, problems
+from subledger.services.billing.store import credit_notes as noted
 from subledger.services.billing.store import invoices, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import TermsMemory
@@ -190,7 +191,8 @@ def _reversed(posted: Sequence[Row[Any]]) -> tuple[books.Transfer, ...]:
 
 async def void_invoice(tx: Tx, *, tenant_id: UUID, invoice_id: UUID, cause: UUID | None) -> None:
     """Void one open invoice. Raises not_found, invoice_not_open, invoice_reserved, and
-    invoice_credited while credit notes of it stand: voiding goes backwards."""
+    invoice_credited while credit notes of it stand or another invoice takes a part of it back:
+    voiding goes backwards."""
     found = (await invoices.invoices(tx, [(tenant_id, invoice_id)])).get((tenant_id, invoice_id))
     if found is None:
         raise Problem("not_found", detail="There is no such invoice.")
@@ -212,6 +214,11 @@ async def check_voidable(tx: Tx, row: Row[Any]) -> None:
     if row.noted_minor:
         raise Problem(
             problems.INVOICE_CREDITED, detail=f"Credit notes gave {row.noted_minor} of it back."
+        )
+    charges = await noted.same_charges(tx, (row.tenant_id, row.id))
+    if any(line.invoice_id != row.id and line.gross_minor < 0 for line in charges):
+        raise Problem(
+            problems.INVOICE_CREDITED, detail="A later invoice took a part of it back already."
         )
 
 
