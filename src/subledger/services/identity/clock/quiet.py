@@ -143,14 +143,15 @@ _UNREAD = sql(
 
 def _lagging(groups: Any) -> TextClause:
     """Partitions in which a group has positions to read, of any tenant. A group that has no
-    cursor yet has everything to read."""
+    cursor yet has everything to read. (The log is asked for apart: joined, its one row counts as
+    thousands while nobody has analyzed it, and PostgreSQL starts two more processes for it.)"""
     parts = [
         f"""
         SELECT '{reader}' AS reader, h.partition, coalesce(c.position, 0) AS position,
                h.position AS head
-        FROM eventlog.heads h CROSS JOIN eventlog.log l
-        LEFT JOIN {group.schema}.cursors c
-          ON c.group_name = '{group.name}' AND c.log_id = l.id AND c.partition = h.partition
+        FROM eventlog.heads h LEFT JOIN {group.schema}.cursors c
+          ON c.group_name = '{group.name}' AND c.partition = h.partition
+         AND c.log_id = (SELECT l.id FROM eventlog.log l)
         WHERE h.position > coalesce(c.position, 0)
         """
         for reader, group in groups.items()
