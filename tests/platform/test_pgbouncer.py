@@ -17,6 +17,10 @@ from tests.servers import pgbouncer
 
 _READ = story("tests.read_behind_a_pooler")
 _SEEN = sql("SELECT tenant_id FROM identity.tenants")
+_PREPARED = sql(
+    "SELECT generic_plans + custom_plans AS runs FROM pg_prepared_statements"
+    " WHERE statement = :statement"
+)
 
 
 @pytest.fixture
@@ -50,6 +54,23 @@ async def test_tenants_that_share_one_connection_see_only_themselves(
     assert answers == [{tenants[n % 3]} for n in range(90)]
     async with behind.transaction(_READ, tenants=set()) as tx:
         assert await tx.rows(_SEEN) == []
+
+
+async def test_a_statement_is_prepared_once_and_nothing_is_kept_behind_a_pooler(
+    behind: Database, service_database: Any, database_url: str, make_tenant: Any
+) -> None:
+    tenant = await make_tenant(database_url)
+    direct = service_database(database_url, "identity", pool_size=1)
+
+    async def prepared(database: Database) -> list[tuple[int]]:
+        for _ in range(7):
+            async with database.transaction(_READ, tenants={tenant}) as tx:
+                assert [row.tenant_id for row in await tx.rows(_SEEN)] == [tenant]
+        async with database.transaction(_READ, tenants={tenant}) as tx:
+            return [tuple(row) for row in await tx.rows(_PREPARED, statement=_SEEN.text)]
+
+    assert await prepared(direct) == [(7,)]
+    assert await prepared(behind) == []
 
 
 async def test_a_table_may_grow_under_a_prepared_statement(

@@ -1,8 +1,8 @@
 """The commands around a transaction's statements, sent together with the simple protocol.
 
-A statement with values costs two round trips (it is parsed and planned, then run: ADR 0003). What
-has no values (``BEGIN``, roles, visible tenants, savepoints) waits here for the first statement
-that needs it, and all of it goes in one.
+A statement with values costs a round trip, two the first time (ADR 0021). What has no values
+(``BEGIN``, roles, visible tenants, savepoints) waits here for the first statement that needs it,
+and all of it goes in one.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ except ``transact``, which repeats a whole use case after a transient failure.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -105,6 +106,7 @@ def assert_no_transaction(what: str) -> None:
 
 _MOST_KEPT, _KEPT_FOR_S = 300, 60
 """Prepared statements of a connection, and how long it lives."""
+_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,6 +411,9 @@ def connect(url: str, *, pool_size: int = 5) -> AsyncEngine:
         "timeout": 10,
         "statement_cache_size": 0,
         "prepared_statement_cache_size": _MOST_KEPT,
+        # The driver gives no name of its own where it keeps no statements itself, and PostgreSQL
+        # plans an unnamed statement every time.
+        "prepared_statement_name_func": lambda: f"s{next(_numbers)}",
     }
     engine = create_async_engine(
         url,
