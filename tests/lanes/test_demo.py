@@ -1,4 +1,8 @@
-"""``subledger demo`` as its user runs it: it ends well, its books balance, a seed repeats it."""
+"""``subledger demo`` as its user runs it: it ends well, its books balance, a seed repeats it.
+
+What seed 7 comes to stands in ``demo_seed_7.json``, without the times; a change of the demo or of
+what Subledger does with it changes the file, to be looked at line by line.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ KEYS = {
     "events", "seconds", "first_paid_invoice_s",
 }  # fmt: skip
 TIMES = {"seconds", "first_paid_invoice_s"}
+RECORDED = json.loads(Path(__file__).with_name("demo_seed_7.json").read_text())
 WITHIN_S = 900
 HEADINGS = (
     "Monthly recurring revenue", "A payer whose bank asks (3-D Secure)", "A refund, seen before",
@@ -46,7 +51,7 @@ def test_the_demo_does_its_business_and_a_seed_repeats_it():
     with tempfile.TemporaryDirectory() as top:
         # As root the server is another user, who has to pass; runs of pytest close their own.
         Path(top).chmod(0o755)
-        first, again = demo(Path(top) / "data"), demo(Path(top) / "data")  # then on old data
+        first = demo(Path(top) / "data")
     assert first.keys() >= KEYS
     assert first["customers"] == first["subscriptions"] == 200
     assert first["invariant_violations"] == 0
@@ -62,6 +67,4 @@ def test_the_demo_does_its_business_and_a_seed_repeats_it():
     assert first["outage_payments"] == first["outage_waited"] == first["outage_recovered"] > 4
     assert (first["outage_unknown"], first["doubles"]) == (4, 0)
     assert first["recovered"] > 0
-    assert {k: v for k, v in first.items() if k not in TIMES} == {
-        k: v for k, v in again.items() if k not in TIMES
-    }
+    assert {k: v for k, v in first.items() if k not in TIMES} == RECORDED

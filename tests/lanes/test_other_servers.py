@@ -35,11 +35,14 @@ def run(paths: list[str], **environment: str) -> str:
 
 # What speaks to PostgreSQL itself; the other stories add use cases, not ways to speak to it.
 STORIES = [f"tests/stories/test_{name}.py" for name in ("first_main_job", "races", "bad_input")]
+PLATFORM = [
+    f"tests/platform/test_{name}.py" for name in ("commands", "eventlog", "schema", "sharing")
+]
 
 
 @pytest.mark.long
 def test_stores_log_and_stories_on_the_embedded_binaries():
-    run([*STORIES, "tests/platform", "tests/payments"], SUBLEDGER_TEST_PG="wheel")
+    run([*STORIES, *PLATFORM, "tests/payments"], SUBLEDGER_TEST_PG="wheel")
 
 
 @pytest.mark.long
