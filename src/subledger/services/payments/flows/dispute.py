@@ -19,7 +19,7 @@ from subledger.platform.service import Step
 from subledger.providers import port
 from subledger.services.payments.disputing import Found
 from subledger.services.payments.provider import Providers
-from subledger.services.payments.store import disputes as store
+from subledger.services.payments.store import looks
 from subledger.services.payments.usecases import disputes
 
 _CLAIM = story("payments.dispute_claim")
@@ -44,18 +44,17 @@ class Disputing:
 
     def steps(self) -> list[Step]:
         """What workers run."""
-        return [
-            Step("payments.dispute_look", self.look, limit=100, types=frozenset({store.LOOKS})),
-        ]
+        types = frozenset({looks.DISPUTES.work})
+        return [Step("payments.dispute_look", self.look, limit=100, types=types)]
 
     async def look(self, limit: int) -> int:
         """Ask providers for the disputes of attempts, and take over what they list."""
         async with self._database.transaction(_CLAIM) as tx:
-            keys = await store.waiting(tx, lease_s=self._lease_s, limit=limit)
+            keys = await looks.DISPUTES.waiting(tx, lease_s=self._lease_s, limit=limit)
             if not keys:
                 return 0
             tx.use_tenants({tenant for tenant, _ in keys})
-            rows = list(await store.claim(tx, keys, lease_s=self._lease_s))
+            rows = list(await looks.DISPUTES.claim(tx, keys, lease_s=self._lease_s))
         if not rows:
             return 0
         lists = await asyncio.gather(*(self._list(row) for row in rows))
@@ -63,7 +62,7 @@ class Disputing:
 
         async def record(tx: Tx) -> None:
             await disputes.take_list(tx, list(zip(rows, lists, strict=True)))
-            await store.looked(tx, rows)
+            await looks.DISPUTES.looked(tx, rows)
 
         await self._database.transact(_RECORD, record, tenants={row.tenant_id for row in rows})
         return len(rows)

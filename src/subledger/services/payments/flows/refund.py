@@ -28,7 +28,7 @@ from subledger.services.payments import problems
 from subledger.services.payments.protocol import Lost, NotSent
 from subledger.services.payments.provider import Charge, Providers, Return
 from subledger.services.payments.refunding import Listed
-from subledger.services.payments.store import payments
+from subledger.services.payments.store import looks, payments
 from subledger.services.payments.store import refunds as store
 from subledger.services.payments.store.payments import Key
 from subledger.services.payments.usecases import refunds
@@ -70,7 +70,9 @@ class Refunding:
                 "payments.refund_grant", self.grant, limit=100, types=frozenset({store.REQUESTED})
             ),
             Step("payments.refund_send", self.send, limit=100, types=frozenset({store.READY})),
-            Step("payments.refund_look", self.look, limit=100, types=frozenset({store.LOOKS})),
+            Step(
+                "payments.refund_look", self.look, limit=100, types=frozenset({looks.REFUNDS.work})
+            ),
             Step("payments.refund_give_up", self.give_up_waiting, pause_s=1, types=frozenset()),
         ]
 
@@ -89,11 +91,11 @@ class Refunding:
     async def look(self, limit: int) -> int:
         """Ask providers for the refunds of attempts, and take over what they list."""
         async with self._database.transaction(_CLAIM_LOOKS) as tx:
-            keys = await store.waiting(tx, lease_s=self._lease_s, limit=limit)
+            keys = await looks.REFUNDS.waiting(tx, lease_s=self._lease_s, limit=limit)
             if not keys:
                 return 0
             tx.use_tenants({tenant for tenant, _ in keys})
-            rows = list(await store.claim_looks(tx, keys, lease_s=self._lease_s))
+            rows = list(await looks.REFUNDS.claim(tx, keys, lease_s=self._lease_s))
             asked_at = await tx.clocks({row.tenant_id for row in rows})
         if not rows:
             return 0
@@ -102,7 +104,7 @@ class Refunding:
 
         async def record(tx: Tx) -> None:
             await refunds.take_list(tx, list(zip(rows, lists, strict=True)), asked_at)
-            await store.looked(tx, rows)
+            await looks.REFUNDS.looked(tx, rows)
 
         await self._database.transact(_TAKE_LIST, record, tenants={row.tenant_id for row in rows})
         return len(rows)

@@ -18,7 +18,7 @@ from subledger.platform.db import Database, Tx, story
 from subledger.services.payments.flows.ask import Asking
 from subledger.services.payments.protocol import Captured, Lost, NotSent
 from subledger.services.payments.provider import Providers
-from subledger.services.payments.store import disputes, intents, refunds
+from subledger.services.payments.store import intents, looks, refunds
 from subledger.services.payments.store.payments import Key
 from subledger.services.payments.usecases import begin_runs, differences, repair
 
@@ -96,9 +96,9 @@ class Repairing:
                 connection = (key[0], row.connection_id)
                 await begin_runs.begin(tx, connection, origin="asked", run_id=tx.ids.new())
             elif row.kind == differences.DISPUTE_UNKNOWN:
-                await disputes.ask(tx, {(key[0], repair.attempt_of(row)): 0})
+                await looks.DISPUTES.ask(tx, [(key[0], repair.attempt_of(row))])
             else:
-                await refunds.ask(tx, [(key[0], repair.attempt_of(row))])
+                await looks.REFUNDS.ask(tx, [(key[0], repair.attempt_of(row))])
 
         await self._database.transact(_REPAIR, intend, tenants=[key[0]])
         if attempt is not None:

@@ -1,4 +1,4 @@
-"""Refunds: inserting, claiming, locking and saving them; intents to look for them."""
+"""Refunds: inserting, claiming, locking and saving them."""
 
 from __future__ import annotations
 
@@ -149,51 +149,9 @@ _PUT_OFF = sql(
     f" FROM {_WANTED} WHERE r.tenant_id = w.tenant_id AND r.id = w.id AND r.state = 'requested'"
 )
 
-# Asked again while it is claimed: the number moves on, so that the claim's end does not remove it.
-_ASK = sql(
-    f"""
-    INSERT INTO payments.refund_looks AS r (tenant_id, attempt_id, asked, requested_at)
-    SELECT tenant_id, id, 1, clock_timestamp() FROM {_WANTED} ORDER BY tenant_id, id
-    ON CONFLICT (tenant_id, attempt_id) DO UPDATE SET asked = r.asked + 1
-    """
-)
-_WAITING = sql(
-    "SELECT r.tenant_id, r.attempt_id AS id FROM payments.refund_looks r"
-    " WHERE r.claimed_at IS NULL"
-    " OR r.claimed_at < statement_timestamp() - make_interval(secs => :lease_s)"
-    " ORDER BY r.claimed_at NULLS FIRST, r.requested_at LIMIT :limit"
-)
-_CLAIM_LOOKS = sql(
-    f"""
-    WITH locked AS (
-        SELECT r.tenant_id, r.attempt_id, r.asked
-        {by_keys("payments.refund_looks r", tenant_id="tenants", attempt_id="ids")}
-        WHERE r.claimed_at IS NULL
-           OR r.claimed_at < statement_timestamp() - make_interval(secs => :lease_s)
-        FOR NO KEY UPDATE OF r SKIP LOCKED
-    ), claimed AS (
-        UPDATE payments.refund_looks AS r SET claimed_at = clock_timestamp()
-        FROM locked l WHERE r.tenant_id = l.tenant_id AND r.attempt_id = l.attempt_id
-    )
-    SELECT l.tenant_id, l.attempt_id, l.asked, a.payment_id, a.state, p.connection_id
-    FROM locked l
-    JOIN payments.attempts a ON a.tenant_id = l.tenant_id AND a.id = l.attempt_id
-    JOIN payments.payments p ON p.tenant_id = a.tenant_id AND p.id = a.payment_id
-    """
-)
-_DONE = sql(
-    "DELETE FROM payments.refund_looks AS r USING unnest(CAST(:tenants AS uuid[]),"
-    " CAST(:ids AS uuid[]), CAST(:asked AS bigint[])) AS w(tenant_id, attempt_id, asked)"
-    " WHERE r.tenant_id = w.tenant_id AND r.attempt_id = w.attempt_id AND r.asked = w.asked"
-)
-_RELEASE = sql(
-    f"UPDATE payments.refund_looks AS r SET claimed_at = NULL FROM {_WANTED}"
-    " WHERE r.tenant_id = w.tenant_id AND r.attempt_id = w.id"
-)
 
-
-REQUESTED, READY, LOOKS = "payments.refunds_requested", "payments.refunds", "payments.refund_looks"
-"""Kinds of work: a refund to ask billing about, one to be sent, a question to the provider."""
+REQUESTED, READY = "payments.refunds_requested", "payments.refunds"
+"""Kinds of work: a refund to ask billing about, one to be sent."""
 _WORK = {"requested": REQUESTED, "ready": READY}
 
 
@@ -295,38 +253,3 @@ def _tell_work(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
 async def put_off(tx: Tx, keys: Iterable[Key]) -> None:
     """Ask billing about these a little later."""
     await tx.run(_PUT_OFF, **split(keys))
-
-
-# --- intents to look -----------------------------------------------------------------------------
-
-
-async def ask(tx: Tx, attempts: Iterable[Key]) -> None:
-    """Intend to ask the provider for all refunds of attempts."""
-    keys = split(attempts)
-    if keys["ids"]:
-        tx.work.add(LOOKS)
-        await tx.run(_ASK, **keys)
-
-
-async def waiting(tx: Tx, *, lease_s: float, limit: int) -> list[Key]:
-    """Attempts of all tenants with an intent that nobody works on."""
-    return await _found(tx, _WAITING, lease_s=lease_s, limit=limit)
-
-
-async def claim_looks(tx: Tx, keys: Iterable[Key], *, lease_s: float) -> Sequence[Row[Any]]:
-    """Claim intents and return what the questions need; skips what another holds."""
-    return await tx.rows(_CLAIM_LOOKS, lease_s=lease_s, **split(keys))
-
-
-async def looked(tx: Tx, claimed: Iterable[Row[Any]]) -> None:
-    """Remove answered intents; one that was asked again meanwhile is released instead."""
-    rows = sorted(claimed, key=lambda row: (row.tenant_id, row.attempt_id))
-    removed = await tx.run(
-        _DONE,
-        tenants=[row.tenant_id for row in rows],
-        ids=[row.attempt_id for row in rows],
-        asked=[row.asked for row in rows],
-    )
-    if removed < len(rows):
-        tx.work.add(LOOKS)
-        await tx.run(_RELEASE, **split((row.tenant_id, row.attempt_id) for row in rows))

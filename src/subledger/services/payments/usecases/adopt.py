@@ -14,7 +14,7 @@ from subledger.contracts import events
 from subledger.contracts.events import Event
 from subledger.platform import ids
 from subledger.platform.db import Tx
-from subledger.services.payments.store import payments, refunds
+from subledger.services.payments.store import looks, payments
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ async def adopt(tx: Tx, captures: Sequence[Adopted]) -> int:
     )
     fresh = [each for each in captures if (each.tenant_id, each.provider_ref) not in known]
     clocks = await tx.clocks({each.tenant_id for each in fresh})
-    rows, attempts, told, looks = [], [], [], []
+    rows, attempts, told, asked = [], [], [], []
     for each in fresh:
         now = clocks[each.tenant_id]
         payment_id = tx.ids.new()
@@ -61,14 +61,14 @@ async def adopt(tx: Tx, captures: Sequence[Adopted]) -> int:
             }
         )
         told.append(_event(each, payment_id, attempt_id, now))
-        looks.append((each.tenant_id, attempt_id))
+        asked.append((each.tenant_id, attempt_id))
     await payments.insert(tx, rows, attempts)
     await payments.save_payments(tx, [_succeeded(row) for row in rows])
     await payments.save_attempts(
         tx, [_captured(row, each) for row, each in zip(attempts, fresh, strict=True)]
     )
     tx.emit(told)
-    await refunds.ask(tx, looks)
+    await looks.REFUNDS.ask(tx, asked)
     return len(fresh)
 
 

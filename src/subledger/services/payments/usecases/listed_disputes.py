@@ -14,8 +14,8 @@ import structlog
 from sqlalchemy import Row
 
 from subledger.platform.db import Tx
-from subledger.services.payments.store import disputes, reconciliations
 from subledger.services.payments.store import listed_disputes as store
+from subledger.services.payments.store import looks, reconciliations
 from subledger.services.payments.store.payments import Key
 
 _AT_ONCE: Final = 500
@@ -40,7 +40,7 @@ async def ask(tx: Tx, connection: Key, rows: Sequence[Mapping[str, Any]]) -> int
                 provider_ref=row["provider_ref"],
             )
     differing = await store.apart(tx, tenant, known) if known else set()
-    await disputes.ask(tx, {(tenant, each): 0 for each in differing})
+    await looks.DISPUTES.ask(tx, [(tenant, each) for each in differing])
     return len(differing)
 
 

@@ -18,6 +18,7 @@ from subledger.services.payments.protocol import RECONCILE, Lost
 from subledger.services.payments.store import (
     disputes,
     intents,
+    looks,
     method_tasks,
     payments,
     reconciliations,
@@ -72,8 +73,9 @@ async def ask_due(tx: Tx, limit: int) -> int:
     await intents.due.drop(tx, [(row.tenant_id, row.kind, row.id) for row in rows])
     await intents.ask(tx, wanted)
     known = await refunds.refunds(tx, ((row.tenant_id, row.id) for row in lost))
-    await refunds.ask(tx, ((row.tenant_id, row.attempt_id) for row in known.values()))
-    await disputes.ask(tx, {(row.tenant_id, row.id): row.number for row in disputed})
+    await looks.REFUNDS.ask(tx, ((row.tenant_id, row.attempt_id) for row in known.values()))
+    tries = {(row.tenant_id, row.id): row.number for row in disputed}
+    await looks.DISPUTES.ask(tx, tries, tries)
     await setups.look_again(tx, saving)
     if let_go:
         await capture.reach_deadlines(tx, let_go)
@@ -155,17 +157,17 @@ async def _ask_about(tx: Tx, found: Mapping[Key, UUID], kinds: Mapping[Key, str]
     """Intend to ask about attempts, their refunds or disputes, as each hint's kind says."""
     charges: dict[Key, str] = {}
     returned: set[Key] = set()
-    disputed: dict[Key, int] = {}
+    disputed: set[Key] = set()
     for key, attempt in found.items():
         if kinds[key].startswith(intents.OF_REFUND):
             returned.add((key[0], attempt))
         elif kinds[key].startswith(intents.OF_DISPUTE):
-            disputed[key[0], attempt] = 0
+            disputed.add((key[0], attempt))
         else:
             charges[key[0], attempt] = "fetch"
     await intents.ask(tx, charges)
-    await refunds.ask(tx, returned)
-    await disputes.ask(tx, disputed)
+    await looks.REFUNDS.ask(tx, returned)
+    await looks.DISPUTES.ask(tx, disputed)
 
 
 async def take_hints(tx: Tx, given: Sequence[Recorded]) -> None:

@@ -26,7 +26,7 @@ from subledger.services.payments.comparing import (
     compare,
 )
 from subledger.services.payments.protocol import Captured
-from subledger.services.payments.store import intents, methods, payouts, refunds
+from subledger.services.payments.store import intents, looks, methods, payouts
 from subledger.services.payments.store import reconciliations as store
 from subledger.services.payments.store.payments import Key
 from subledger.services.payments.usecases import differences, listed_disputes
@@ -313,7 +313,7 @@ async def _refunds(
                 Found(tenant, connection[1], differences.REFUND_UNMATCHED, row["provider_ref"],
                       None, None, _said(row))
             )  # fmt: skip
-    await refunds.ask(tx, asked)
+    await looks.REFUNDS.ask(tx, asked)
     counts["refunds_asked"] = len(asked)
     counts["differences"] += await differences.open_all(tx, unmatched)
 

@@ -32,7 +32,7 @@ from subledger.services.payments.refunding import (
     compare,
     decide,
 )
-from subledger.services.payments.store import disputes, intents
+from subledger.services.payments.store import disputes, intents, looks
 from subledger.services.payments.store import refunds as store
 from subledger.services.payments.store.payments import Key
 from subledger.services.payments.usecases import differences
@@ -347,7 +347,7 @@ async def give_up_waiting(tx: Tx, keys: Sequence[Key], *, lease_s: float) -> int
         if row.state == "in_flight" and row.wall_at - row.claimed_at >= timedelta(seconds=lease_s)
     }
     changed = await settle(tx, [Result(key, Lost("lease_expired")) for key in vanished])
-    await store.ask(tx, ((row.tenant_id, row.attempt_id) for row in vanished.values()))
+    await looks.REFUNDS.ask(tx, ((row.tenant_id, row.attempt_id) for row in vanished.values()))
     return changed
 
 

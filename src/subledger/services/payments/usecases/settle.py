@@ -35,11 +35,10 @@ from subledger.services.payments.protocol import (
 )
 from subledger.services.payments.store import (
     authorizations,
-    disputes,
     intents,
+    looks,
     methods,
     payments,
-    refunds,
 )
 from subledger.services.payments.store.payments import Key
 from subledger.services.payments.usecases import answers, differences
@@ -152,8 +151,8 @@ async def _save(tx: Tx, decided: Sequence[tuple[Result, Row[Any], Decision, date
         for each in changed
         if each.decision.captured is not None and each.row.state in _FOUND_LATE
     ]
-    await refunds.ask(tx, late)
-    await disputes.ask(tx, dict.fromkeys(late, 0))
+    await looks.REFUNDS.ask(tx, late)
+    await looks.DISPUTES.ask(tx, late)
     others = await _others(tx, changed)
     tx.emit(_event(each, others) for each in changed if each.decision.event is not None)
 
