@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from random import Random
 from uuid import UUID
 
 from hypothesis import given
@@ -31,14 +32,14 @@ CANDIDATES = st.lists(
 
 @given(CANDIDATES, CURRENCIES, st.randoms(use_true_random=False))
 def test_the_choice_takes_the_currency_and_knows_no_order_of_asking(
-    candidates: list[Candidate], currency: str, random: object
+    candidates: list[Candidate], currency: str, random: Random
 ) -> None:
     chosen = choose(candidates, currency)
     taking = [each for each in candidates if takes(each.currencies, each.offered, currency)]
     assert (chosen is None) == (not taking)
     assert chosen is None or chosen in taking
     shuffled = list(candidates)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)
     assert choose(shuffled, currency) == chosen
 
 

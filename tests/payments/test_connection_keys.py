@@ -19,7 +19,7 @@ async def test_a_new_key_encrypts_anew_and_the_old_one_can_go(world: World) -> N
     shop = await world.shop()
     made = await connect(shop)
     new = Fernet(Fernet.generate_key())
-    both = MultiFernet([new, *FERNET._fernets])  # type: ignore[attr-defined]
+    both = MultiFernet([new, *FERNET._fernets])  # type: ignore[attr-defined]  # untyped there
     webhooks = _webhooks(world, both)
     payments = world.build_payments(fernet=both, endpoints=webhooks.attributes["endpoints"])
     for service in (payments, webhooks):
