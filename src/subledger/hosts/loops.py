@@ -13,7 +13,8 @@ import asyncio
 import gc
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import structlog
 
@@ -46,6 +47,7 @@ class Loops:
     def __init__(
         self, steps: Sequence[Step], *, wakeup: Wakeup, watched: Database | None = None
     ) -> None:
+        self._crew = _Crew()
         self._steps = steps
         self._wakeup = wakeup
         self._watched = watched
@@ -62,7 +64,7 @@ class Loops:
         gc.set_threshold(*_COLLECT_AFTER)
         for step in self._steps:
             for _ in range(step.tasks):
-                loop = _Loop(step, self._wakeup)
+                loop = _Loop(step, self._wakeup, self._crew)
                 self._tasks[asyncio.create_task(loop.run(), name=step.name)] = loop
         if self._watched is not None:
             watching = _watch(self._watched, self._wakeup)
@@ -100,10 +102,41 @@ def ear(step: Step, wakeup: Wakeup) -> Listener:
     return wakeup.listener(services=services, types=step.types or (), hears_all=step.hears_all)
 
 
+class _Crew:
+    """How many steps of this process are at work now."""
+
+    def __init__(self) -> None:
+        self._working = 0
+        self._rests = asyncio.Event()
+        self._rests.set()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """A step's run."""
+        self._working += 1
+        self._rests.clear()
+        try:
+            yield
+        finally:
+            self._working -= 1
+            if not self._working:
+                self._rests.set()
+
+    async def rests(self, *, within_s: float) -> None:
+        """Wait until nobody is at work, at most so long. Who was woken at the same time begins
+        first."""
+        await asyncio.sleep(0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._working:  # who found work goes on at once
+                    await self._rests.wait()
+
+
 class _Loop:
     """One step's loop."""
 
-    def __init__(self, step: Step, wakeup: Wakeup) -> None:
+    def __init__(self, step: Step, wakeup: Wakeup, crew: _Crew) -> None:
+        self._crew = crew
         self._step = step
         self._wakeup = wakeup
         self._ending = False
@@ -144,7 +177,10 @@ class _Loop:
         looked_at = time.monotonic()
         if await listener.wait(min(pause_s, longest_s)):
             self._in_vain += 1
-            if not hurried:
+            if hurried:
+                # It is held up by what others have to do: while they are at it, looking is vain.
+                await self._crew.rests(within_s=HURRIED_PAUSE_S)
+            else:
                 not_before_s = min(FIRST_VAIN_S * 2.0 ** min(self._in_vain - 1, 10), MOST_VAIN_S)
                 await asyncio.sleep(max(0.0, looked_at + not_before_s - time.monotonic()))
             return longest_s
@@ -155,7 +191,8 @@ class _Loop:
         step, started = self._step, time.perf_counter()
         self._working = True
         try:
-            done = await step.run(step.limit)
+            with self._crew.at_work():
+                done = await step.run(step.limit)
         except Exception as error:
             metrics.step_runs.labels(step.name, "failed").inc()
             if is_transient(error):
