@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -12,7 +14,7 @@ import pytest
 from subledger.hosts.gateway import build_app
 from subledger.platform import ids
 from subledger.platform.http.problems import Problem
-from subledger.providers.engine import Gateway
+from subledger.providers.engine import AsgiTransport, Gateway
 from subledger.providers.port import HttpRequest, HttpResponse, NotSent
 from subledger.providers.sandbox.adapter import SandboxAdapter
 from subledger.services.payments import provider
@@ -331,6 +333,31 @@ async def test_a_live_tenant_takes_no_test_money(world: World) -> None:
     body = {"provider": "sandbox", "name": "Cards", "credentials": {"api_key": "sbk_0"}}
     answer = await shop.http.post("/v1/connections", json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "unknown_provider")
+
+
+class _RealMoney(SandboxAdapter):
+    capabilities = replace(SandboxAdapter.capabilities, is_real_money=True)
+
+
+async def test_where_money_is_real_the_lists_are_compared_every_night(world: World) -> None:
+    in_sandbox = await connect(await world.shop())
+    assert in_sandbox["reconciles_daily"] is False
+    asked_for = await connect(await world.shop(), reconciles_daily=True)
+    assert asked_for["reconciles_daily"] is True
+    world.gateway = Gateway(_RealMoney(), AsgiTransport(world.provider), breaks=False)
+    world.restart()
+    live = await world.shop(mode="live")
+
+    first, second = await connect(live), await connect(live, "Other", reconciles_daily=False)
+
+    assert (first["reconciles_daily"], second["reconciles_daily"]) == (True, False)
+    [due] = await world.admin.fetch(
+        "SELECT id, due_at FROM payments.due WHERE tenant_id = $1", live.tenant
+    )
+    at = due["due_at"]
+    assert due["id"] == ids.parse("conn", first["id"])
+    assert (at.hour, at.minute, at.second) == (1, 0, 0)
+    assert timedelta(0) < at - datetime.now(UTC) <= timedelta(hours=25)
 
 
 async def test_the_sandboxes_own_connection_stays(world: World) -> None:

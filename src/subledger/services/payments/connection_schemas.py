@@ -77,6 +77,11 @@ class NewConnection(Strict):
     currencies: Currencies = Field(default_factory=list)
     default_for: DefaultFor = Field(default_factory=list)
     position: Position = 0
+    reconciles_daily: Flag | None = Field(
+        default=None,
+        description="Compare the provider's list with ours every night. Left out: yes, but in a"
+        " sandbox, whose clock would stop at every night that it passes.",
+    )
 
     def wanted(self) -> Wanted:
         return _wanted(self)
@@ -154,6 +159,7 @@ class Connection(Strict):
                     "credentials": {"api_key": "…cdef", "webhook_secret": "…89ab"},
                     "webhook_url": "https://billing.example/webhooks/sandbox/kJ2…",
                     "capabilities": None,
+                    "reconciles_daily": True,
                     "created_at": "2026-03-01T00:00:00Z",
                     "closed_at": None,
                 }
@@ -171,6 +177,9 @@ class Connection(Strict):
     credentials: dict[str, str]
     webhook_url: str | None
     capabilities: Abilities | None
+    reconciles_daily: Flag = Field(
+        description="To be changed by PUT /v1/connections/{id}/reconciliation."
+    )
     created_at: Timestamp
     closed_at: Timestamp | None
 
@@ -188,6 +197,7 @@ class Connection(Strict):
             credentials=msgspec.json.decode(row.credentials_shown, type=dict[str, str]),
             webhook_url=webhook_url,
             capabilities=None if can is None else Abilities.of(can),
+            reconciles_daily=row.reconciles_daily,
             created_at=row.created_at,
             closed_at=row.closed_at,
         )

@@ -146,7 +146,8 @@ def _add_create(routes: APIRouter, keys: Keys, shown: Shown) -> None:
     async def create_connection(
         body: NewConnection, caller: CallerAdmin, response: Response
     ) -> Connection:
-        known = shown.providers.names(is_live=caller.principal.mode == "live")
+        is_live = caller.principal.mode == "live"
+        known = shown.providers.names(is_live=is_live)
         if body.provider not in known:
             raise Problem(
                 refusals.UNKNOWN_PROVIDER,
@@ -164,6 +165,7 @@ def _add_create(routes: APIRouter, keys: Keys, shown: Shown) -> None:
                 connection_id=new_id,
                 provider=body.provider,
                 wanted=body.wanted(),
+                daily=is_live if body.reconciles_daily is None else body.reconciles_daily,
                 cause=caller.request_id,
             )
 

@@ -21,7 +21,7 @@ _COLUMNS = (
     "c.tenant_id, c.id, c.provider, c.name, c.status, c.opens_itself, c.currencies, c.position,"
     " c.credentials_shown::text AS credentials_shown, c.credentials_encrypted,"
     " c.webhook_secret_encrypted, c.webhook_path_encrypted, c.revision, c.address_number,"
-    " c.created_at, c.closed_at,"
+    " c.reconciles_daily, c.created_at, c.closed_at,"
     " ARRAY(SELECT d.currency FROM payments.currency_defaults d WHERE d.tenant_id = c.tenant_id"
     " AND d.connection_id = c.id ORDER BY d.currency) AS default_for"
 )

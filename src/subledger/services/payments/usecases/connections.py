@@ -17,6 +17,7 @@ from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.payments import problems, sealing
 from subledger.services.payments.store import connections as store
+from subledger.services.payments.usecases import begin_runs
 
 CIPHERS_AT_ONCE = 100
 
@@ -40,9 +41,11 @@ async def create(
     connection_id: UUID,
     provider: str,
     wanted: Wanted,
+    daily: bool,
     cause: UUID,
 ) -> None:
-    """Record the intent to connect; webhooks is told after the commit.
+    """Record the intent to connect; webhooks is told after the commit. ``daily``: its list is
+    compared with ours every night.
 
     Raises too_many_connections, and invalid_request for a default that the connection does not
     take.
@@ -75,6 +78,7 @@ async def create(
         },
     )
     await store.set_defaults(tx, (tenant_id, connection_id), default_for)
+    await begin_runs.set_daily(tx, (tenant_id, connection_id), daily=daily)
     await _tell(tx, events.CONNECTION_OPENED, (tenant_id, connection_id), cause=cause)
 
 
