@@ -12,18 +12,12 @@ from tests.kill import sweep
 BESIDE_OTHERS = 3
 """Clusters at once while another worker of the lane needs a processor: with four a life on two
 processors takes up to the minute that it has."""
-TWO = ["payments.charge.after_call", "billing.consume.before_commit"]
 
 
 def assert_good(found: list[sweep.Outcome]) -> None:
     sweep.show(found)
     bad = [each for each in found if not each.good]
     assert not bad, "\n".join(f"{e.point}:{e.nth} {e.wrong}" for e in bad)
-
-
-@pytest.mark.long
-def test_two_points():
-    assert_good(sweep.sweep(TWO, [1], clusters=1))
 
 
 @pytest.mark.long
@@ -57,8 +51,10 @@ def test_killed_where_postgresql_dies_too():
 @pytest.mark.long
 def test_every_points_first_hit():
     """Of all at which money comes in, but those right before a commit: what is rolled back leaves
-    nothing to go wrong with, as the short lane shows. All of them, second hits and a server that
-    dies too: ``make sweep``; all other points: ``make sweep ARGS="--points all"``."""
+    nothing to go wrong with, as the short lane shows, and one of them here. All of them, second
+    hits and a server that dies too: ``make sweep`` (docs/sweep.md); all other points: ``make sweep
+    ARGS="--points all"``."""
     listed = [each for each in money_points() if not each.endswith(".before_commit")]
     assert len(listed) >= 40
+    listed.append("billing.consume.before_commit")
     assert_good(sweep.sweep(listed, [1], clusters=BESIDE_OTHERS))

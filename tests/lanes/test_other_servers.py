@@ -42,7 +42,7 @@ PLATFORM = [
 
 @pytest.mark.long
 def test_stores_log_and_stories_on_the_embedded_binaries():
-    run([*STORIES, *PLATFORM, "tests/payments"], SUBLEDGER_TEST_PG="wheel")
+    run([*STORIES, *PLATFORM], SUBLEDGER_TEST_PG="wheel")
 
 
 @pytest.mark.long
