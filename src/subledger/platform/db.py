@@ -29,7 +29,6 @@ from uuid import UUID
 from sqlalchemy import Row, TextClause, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from subledger.contracts.events import Event
 from subledger.platform import crashpoints
@@ -107,7 +106,6 @@ def assert_no_transaction(what: str) -> None:
 
 _MOST_KEPT, _KEPT_FOR_S = 300, 60
 """Prepared statements of a connection, and how long it lives."""
-_KEEPS_PLANS = "keeps_plans"
 _numbers = itertools.count(1)
 
 
@@ -239,8 +237,6 @@ class Tx:
         self.held: dict[tuple[str, UUID, UUID], Row[Any]] = {}
         """Root rows that this transaction has locked, by kind, tenant and id."""
         self._connection = connection
-        opened = connection.sync_connection
-        self._keeps_plans = opened is not None and opened.info[_KEEPS_PLANS]
         self._now: dict[UUID, datetime] = {}
         self._reader_done = False
 
@@ -278,16 +274,10 @@ class Tx:
 
     @asynccontextmanager
     async def reading_as(self, role: str) -> AsyncIterator[None]:
-        """Become one of the readers whose policies see all tenants (log, due, tenant finder).
-
-        What they look for first lies at one end of an index, whatever the values: their statements
-        are planned once for all of them, where plans are kept (ADR 0021).
-        """
+        """Become one of the readers whose policies see all tenants (log, due, tenant finder)."""
         assert role in {LOG_READER, DUE_READER, TENANT_FINDER, CLOCK_MOVER}
         self._reader_done = False
         self.commands.say(f"SET LOCAL ROLE {role}")
-        if self._keeps_plans:
-            self.commands.say("SET LOCAL plan_cache_mode = force_generic_plan")
         yield
         # Left with the next statement: a step that found nothing ends here, and so does the role.
         self._reader_done = True
@@ -296,8 +286,6 @@ class Tx:
         if self._reader_done:
             self._reader_done = False
             self.commands.say("SET LOCAL ROLE NONE")
-            if self._keeps_plans:
-                self.commands.say("SET LOCAL plan_cache_mode = auto")
 
     async def _before_statement(self) -> None:
         self._leave_reader()
@@ -444,11 +432,9 @@ def connect(url: str, *, pool_size: int = 5) -> AsyncEngine:
     return engine
 
 
-def _keep_nothing_behind_a_pooler(connection: Any, record: ConnectionPoolEntry) -> None:
+def _keep_nothing_behind_a_pooler(connection: Any, _record: object) -> None:
     """A pooler gives its clients a process number that is none of the server's."""
     server_pid = connection.run_async(lambda driver: driver.fetchval("SELECT pg_backend_pid()"))
-    keeps = connection.driver_connection.get_server_pid() == server_pid
-    record.info[_KEEPS_PLANS] = keeps
-    if not keeps:
+    if connection.driver_connection.get_server_pid() != server_pid:
         connection._prepared_statement_cache = None
         connection._prepared_statement_name_func = str
