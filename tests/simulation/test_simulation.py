@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from subledger.platform.telemetry import logs
 from tests.conftest import NewDatabase
@@ -35,6 +36,7 @@ async def simulation(module_database_url: str, secret_key: str) -> AsyncIterator
     await opened.open()
     yield opened
     await opened.close()
+    structlog.reset_defaults()  # others look at what is logged
 
 
 def _parts(seeds: range, **more: Any) -> list[Any]:
