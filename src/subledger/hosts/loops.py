@@ -123,8 +123,8 @@ class _Crew:
                 self._rests.set()
 
     async def rests(self, *, within_s: float) -> None:
-        """Wait until nobody is at work, at most so long. Who was woken at the same time begins
-        first."""
+        """Wait until nobody is at work, at most so long (seconds, wall clock). Who was woken at
+        the same time begins first."""
         await asyncio.sleep(0)
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
@@ -179,7 +179,8 @@ class _Loop:
             self._in_vain += 1
             if hurried:
                 # It is held up by what others have to do: while they are at it, looking is vain.
-                await self._crew.rests(within_s=HURRIED_PAUSE_S)
+                left_s = looked_at + HURRIED_PAUSE_S - time.monotonic()
+                await self._crew.rests(within_s=max(0.0, left_s))
             else:
                 not_before_s = min(FIRST_VAIN_S * 2.0 ** min(self._in_vain - 1, 10), MOST_VAIN_S)
                 await asyncio.sleep(max(0.0, looked_at + not_before_s - time.monotonic()))

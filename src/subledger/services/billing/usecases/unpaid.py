@@ -18,7 +18,7 @@ from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.billing import facts, ledger, problems
-from subledger.services.billing.store import credit_notes as noted
+from subledger.services.billing.store import credit_notes as credit_note_store
 from subledger.services.billing.store import invoices, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import TermsMemory
@@ -215,7 +215,7 @@ async def check_voidable(tx: Tx, row: Row[Any]) -> None:
         raise Problem(
             problems.INVOICE_CREDITED, detail=f"Credit notes gave {row.noted_minor} of it back."
         )
-    charges = await noted.same_charges(tx, (row.tenant_id, row.id))
+    charges = await credit_note_store.same_charges(tx, (row.tenant_id, row.id))
     if any(line.invoice_id != row.id and line.gross_minor < 0 for line in charges):
         raise Problem(
             problems.INVOICE_CREDITED, detail="A later invoice took a part of it back already."
