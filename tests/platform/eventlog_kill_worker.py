@@ -11,14 +11,15 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from subledger.contracts.events import Recorded
 from subledger.platform import crashpoints
 from subledger.platform.db import Database, Tx
+from subledger.platform.driver import Driver
 from subledger.platform.eventlog.consumer import Consumer, Group, caused
 from subledger.platform.eventlog.writer import append
 
@@ -43,15 +44,15 @@ async def handle(tx: Tx, events: Sequence[Recorded]) -> None:
 async def work(url: str, dies_at: int) -> None:
     passed = 0
 
-    def count(*_: Any, **__: Any) -> None:
+    def count() -> None:
         nonlocal passed
         passed += 1
         if passed == dies_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
     database = Database(url=url, append=append, pool_size=1)
-    event.listen(database.engine.sync_engine, "before_cursor_execute", count)
-    event.listen(database.engine.sync_engine, "commit", count)
+    for name in ("execute", "rows", "run"):
+        _before(name, count)
     crashpoints.install(lambda point: count() if point.name.endswith("after_commit") else None)
     consumer = Consumer(
         database, Group(name="killed", schema="entitlements", handlers={"probe.said": handle})
@@ -59,6 +60,16 @@ async def work(url: str, dies_at: int) -> None:
     while await consumer.step(BATCH):
         pass
     await database.close()
+
+
+def _before(name: str, count: Callable[[], None]) -> None:
+    said = getattr(Driver, name)
+
+    async def counted(self: Driver, *given: Any) -> Any:
+        count()
+        return await said(self, *given)
+
+    setattr(Driver, name, counted)
 
 
 def main(url: str) -> int:

@@ -9,9 +9,9 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 
-from subledger.platform.db import Database, is_transient, story
+from subledger.platform.db import Database, Tx, is_transient, story
 
 _WRITE = story("tests.commands_write")
 _READ = story("tests.commands_read", reads=True)
@@ -20,6 +20,10 @@ _SEEN = text("SELECT n FROM identity.seen ORDER BY n")
 _BACKENDS = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
     " AND usename = 'subledger_identity' AND state LIKE 'idle in transaction%'"
+)
+_END_THEM = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE usename = 'subledger_identity' AND datname = current_database()"
 )
 
 
@@ -128,18 +132,63 @@ async def test_canceled_in_the_middle_the_connection_is_clean_or_gone(table: Any
     await connection.close()
 
 
-async def test_a_connection_that_is_lost_is_transient_and_replaced(table: Any) -> None:
+async def test_a_connection_that_is_lost_at_work_is_transient_and_replaced(table: Any) -> None:
     database, tenant, connection = table
-    assert await seen(database, tenant) == []
-    await connection.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE usename = 'subledger_identity' AND datname = current_database()"
-    )
-    await asyncio.sleep(0.2)
+
+    async def cut_off() -> None:
+        async with database.transaction(_WRITE, tenants=[tenant]) as tx:
+            await tx.run(_INSERT, tenant=tenant, n=1)
+            await connection.execute(_END_THEM)
+            await tx.run(_INSERT, tenant=tenant, n=2)
 
     with pytest.raises(OperationalError) as lost:
-        await seen(database, tenant)
+        await cut_off()
 
     assert is_transient(lost.value)
     assert await seen(database, tenant) == []
+    await connection.close()
+
+
+async def test_connections_that_the_server_ended_while_idle_are_replaced(table: Any) -> None:
+    """It was started anew: nobody has to fail first."""
+    database, tenant, connection = table
+    assert await seen(database, tenant) == []
+    await connection.execute(_END_THEM)
+    await asyncio.sleep(0.2)
+
+    assert await seen(database, tenant) == []
+    await connection.close()
+
+
+async def test_values_that_cannot_be_are_nobodys_trouble_but_the_callers(table: Any) -> None:
+    database, tenant, connection = table
+
+    async def insert(*values: Any) -> None:
+        async with database.transaction(_WRITE, tenants=[tenant]) as tx:
+            for n in values:
+                await tx.run(_INSERT, tenant=tenant, n=n)
+
+    for values, kind in (((1, "many"), DataError), ((1, 1), IntegrityError)):
+        with pytest.raises(kind) as refused:
+            await insert(*values)
+        assert not is_transient(refused.value)
+        assert "(n)=(1)" not in str(refused.value)
+    assert await connection.fetchval(_BACKENDS) == 0
+    await connection.close()
+
+
+async def test_a_table_that_is_altered_under_a_prepared_statement(table: Any) -> None:
+    """The first try fails as PostgreSQL has it; said again, the statement is prepared anew."""
+    database, tenant, connection = table
+
+    async def all_seen(tx: Tx) -> list[Any]:
+        return [row.n for row in await tx.rows(_SEEN)]
+
+    async with database.transaction(_WRITE, tenants=[tenant]) as tx:
+        await tx.run(_INSERT, tenant=tenant, n=1)
+    before = await database.transact(_READ, all_seen, tenants=[tenant])
+    await connection.execute("ALTER TABLE identity.seen ALTER COLUMN n TYPE text")
+    after = await database.transact(_READ, all_seen, tenants=[tenant])
+
+    assert (before, after) == ([1], ["1"])
     await connection.close()

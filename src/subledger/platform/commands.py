@@ -9,26 +9,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
-import asyncpg
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.exc import DBAPIError
+
+from subledger.platform.driver import Driver
 
 BEGIN = "BEGIN"
 BEGIN_REPEATABLE_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ"
 
 
 class Commands:
-    """One transaction's commands on one connection, which is in autocommit.
+    """One transaction's commands.
 
     Until the first ``send`` nothing has reached the server: a transaction that runs no statement
     costs nothing. Commands must be built of known words and ids alone, never of anybody's values.
-    Errors are SQLAlchemy's, as those of statements are.
     """
 
-    def __init__(self, connection: AsyncConnection, begin: str = BEGIN) -> None:
-        self._connection = connection
+    def __init__(self, driver: Driver, begin: str = BEGIN) -> None:
+        self._driver = driver
         self._begin = begin
         self._waiting: list[str] = []
         self._begun = False
@@ -45,7 +43,7 @@ class Commands:
             self._begun = True
         if self._waiting:
             command, self._waiting = ";".join(self._waiting), []
-            await self._execute(command)
+            await self._driver.execute(command)
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
@@ -61,7 +59,7 @@ class Commands:
                 del self._waiting[self._waiting.index(begin) :]
             else:
                 self._waiting.clear()
-                await self._execute(f"ROLLBACK TO SAVEPOINT {name};RELEASE SAVEPOINT {name}")
+                await self._driver.execute(f"ROLLBACK TO SAVEPOINT {name};RELEASE SAVEPOINT {name}")
             raise
         if begin in self._waiting:
             self._waiting.remove(begin)
@@ -71,32 +69,14 @@ class Commands:
     async def commit(self) -> None:
         """End it; what was said since the last statement has no effect any more."""
         if self._begun:
-            await self._execute("COMMIT")
+            await self._driver.execute("COMMIT")
             self._begun = False
 
     async def roll_back(self) -> None:
         """Undo all of it. A connection that cannot even do that is not used again."""
-        if not self._begun or self._connection.invalidated:
+        if not self._begun or self._driver.is_lost:
             return
         try:
-            await self._execute("ROLLBACK")
-        except OperationalError:
+            await self._driver.execute("ROLLBACK")
+        except DBAPIError:
             return  # it is closed and will be replaced: the server undoes it by itself
-
-    async def _execute(self, command: str) -> None:
-        driver: Any = (await self._connection.get_raw_connection()).driver_connection
-        try:
-            await driver.execute(command)
-        except asyncpg.PostgresError as error:
-            lost = driver.is_closed()
-            if lost:
-                await self._connection.invalidate()
-            raise OperationalError(command, None, error, connection_invalidated=lost) from error
-        except (asyncpg.InterfaceError, OSError) as error:
-            await self._connection.invalidate()
-            raise OperationalError(command, None, error, connection_invalidated=True) from error
-        except BaseException:
-            # Canceled half-way: nobody knows what the server has heard.
-            driver.terminate()
-            await self._connection.invalidate()
-            raise

@@ -9,7 +9,6 @@ except ``transact``, which repeats a whole use case after a transient failure.
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -26,13 +25,15 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
+import asyncpg
 from sqlalchemy import Row, TextClause, event, text
-from sqlalchemy.exc import DBAPIError, InterfaceError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from subledger.contracts.events import Event
 from subledger.platform import crashpoints
 from subledger.platform.commands import BEGIN, BEGIN_REPEATABLE_READ, Commands
+from subledger.platform.driver import Driver, keep_statements, replace_if_closed
 from subledger.platform.ids import Ids
 
 Result = TypeVar("Result")
@@ -80,14 +81,16 @@ def is_transient(error: BaseException) -> bool:
     """True if the same work may succeed when repeated whole: nothing is wrong with its data.
 
     Lock timeout, deadlock, lost connection, shutdown, disk full: SQLSTATE 08, 40, 53, 55P03, 57,
-    58 and 25P03 (idle in transaction: the process was paused), or a connection that broke without
-    a state.
+    58 and 25P03 (idle in transaction: the process was paused), a connection that broke without a
+    state, or a table that was altered under a prepared statement.
     """
+    if isinstance(error.__cause__, asyncpg.InvalidCachedStatementError):
+        return True
     state = sqlstate(error)
     if state is not None:
         return state[:2] in {"08", "40", "53", "57", "58"} or state in {"55P03", "25P03"}
     if isinstance(error, DBAPIError):
-        return error.connection_invalidated or isinstance(error, InterfaceError)
+        return error.connection_invalidated
     return isinstance(error, OSError | asyncio.TimeoutError)
 
 
@@ -104,9 +107,8 @@ def assert_no_transaction(what: str) -> None:
 
 # --- transactions ------------------------------------------------------------------------------
 
-_MOST_KEPT, _KEPT_FOR_S = 300, 60
-"""Prepared statements of a connection, and how long it lives."""
-_numbers = itertools.count(1)
+_KEPT_FOR_S = 60
+"""How long a connection lives, and with it the statements that it has prepared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +227,7 @@ _CLOCKS = text(
 class Tx:
     """An open transaction. Use cases receive it and never commit it."""
 
-    def __init__(self, *, connection: AsyncConnection, commands: Commands, ids: Ids) -> None:
+    def __init__(self, *, driver: Driver, commands: Commands, ids: Ids) -> None:
         self.ids = ids
         self.tenants: frozenset[UUID] = frozenset()
         self.commands = commands
@@ -236,19 +238,19 @@ class Tx:
         by the commit."""
         self.held: dict[tuple[str, UUID, UUID], Row[Any]] = {}
         """Root rows that this transaction has locked, by kind, tenant and id."""
-        self._connection = connection
+        self._driver = driver
         self._now: dict[UUID, datetime] = {}
         self._reader_done = False
 
     async def rows(self, statement: TextClause, /, **values: Any) -> Sequence[Row[Any]]:
         """Run a statement that returns rows."""
         await self._before_statement()
-        return (await self._connection.execute(statement, values)).all()
+        return await self._driver.rows(statement, values)
 
     async def run(self, statement: TextClause, /, **values: Any) -> int:
         """Run a statement that returns no rows; tells how many it touched."""
         await self._before_statement()
-        count = (await self._connection.execute(statement, values)).rowcount
+        count = await self._driver.run(statement, values)
         self.wrote = self.wrote or count > 0
         return count
 
@@ -346,24 +348,26 @@ class Database:
         assert _open.get() is None, f"{name.name} inside {_open.get()}: transactions do not nest"
         token = _open.set(name.name)
         try:
-            async with self.engine.connect() as connection:
-                commands = Commands(connection, BEGIN_REPEATABLE_READ if repeatable_read else BEGIN)
-                try:
-                    tx = Tx(connection=connection, commands=commands, ids=self.ids)
-                    chosen = frozenset(tenants)
-                    if chosen:
-                        tx.use_tenants(chosen)
-                    yield tx
-                    if tx.events:
-                        await self._append(tx, tx.events)
-                    if name.before_commit is None:
-                        assert not tx.wrote, f"{name.name} is said to read only"
-                    else:
-                        name.before_commit.hit()
-                    await commands.commit()
-                except BaseException:
-                    await commands.roll_back()
-                    raise
+            driver = await Driver.take(self.engine)
+            commands = Commands(driver, BEGIN_REPEATABLE_READ if repeatable_read else BEGIN)
+            try:
+                tx = Tx(driver=driver, commands=commands, ids=self.ids)
+                chosen = frozenset(tenants)
+                if chosen:
+                    tx.use_tenants(chosen)
+                yield tx
+                if tx.events:
+                    await self._append(tx, tx.events)
+                if name.before_commit is None:
+                    assert not tx.wrote, f"{name.name} is said to read only"
+                else:
+                    name.before_commit.hit()
+                await commands.commit()
+            except BaseException:
+                await commands.roll_back()
+                raise
+            finally:
+                await driver.give_back()
         finally:
             _open.reset(token)
         if name.after_commit is not None:
@@ -410,10 +414,8 @@ def connect(url: str, *, pool_size: int = 5) -> AsyncEngine:
     arguments: dict[str, Any] = {
         "timeout": 10,
         "statement_cache_size": 0,
-        "prepared_statement_cache_size": _MOST_KEPT,
-        # The driver gives no name of its own where it keeps no statements itself, and PostgreSQL
-        # plans an unnamed statement every time.
-        "prepared_statement_name_func": lambda: f"s{next(_numbers)}",
+        "prepared_statement_cache_size": 0,
+        "prepared_statement_name_func": str,
     }
     engine = create_async_engine(
         url,
@@ -428,13 +430,13 @@ def connect(url: str, *, pool_size: int = 5) -> AsyncEngine:
         hide_parameters=True,
     )
     # First of all listeners: the engine's own already ask something.
-    event.listen(engine.sync_engine, "connect", _keep_nothing_behind_a_pooler, insert=True)
+    event.listen(engine.sync_engine, "connect", _keep_unless_pooled, insert=True)
+    event.listen(engine.sync_engine, "checkout", replace_if_closed)
     return engine
 
 
-def _keep_nothing_behind_a_pooler(connection: Any, _record: object) -> None:
+def _keep_unless_pooled(connection: Any, record: Any) -> None:
     """A pooler gives its clients a process number that is none of the server's."""
     server_pid = connection.run_async(lambda driver: driver.fetchval("SELECT pg_backend_pid()"))
-    if connection.driver_connection.get_server_pid() != server_pid:
-        connection._prepared_statement_cache = None
-        connection._prepared_statement_name_func = str
+    if connection.driver_connection.get_server_pid() == server_pid:
+        keep_statements(record.info)
