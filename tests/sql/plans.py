@@ -45,7 +45,7 @@ class Plans:
         try:
             async with tx.commands.savepoint():
                 await tx.commands.send()
-                found = (await tx._connection.execute(explain, dict(values))).scalar_one()
+                found = (await tx._driver.rows(explain, values))[0][0]
                 raise _Undone
         except _Undone:
             pass
