@@ -55,7 +55,7 @@ mutants: setup-dev ## take the guards away one at a time: something has to go re
 model: setup-dev ## search the protocols of collecting and refunding; how many states
 	$(BIN)/python -m tests.model
 
-simulate: setup-dev ## SEEDS=n FROM=first: seeded runs of a month on a real PostgreSQL
+simulate: setup-dev ## SEEDS=n FROM=first: seeded shops of three months and twenty customers, each judged
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --from $(FROM) $(ARGS)
 
 bench: setup-dev ## every benchmark; figures go to benchmarks/RESULTS.md

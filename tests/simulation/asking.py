@@ -12,7 +12,7 @@ from uuid import UUID
 import httpx
 
 from subledger.platform import ids
-from tests.simulation.life import Life
+from tests.simulation.life import Died, Life
 from tests.simulation.people import Person, Request
 
 OK = "ok"
@@ -107,8 +107,11 @@ class Asking(ABC):
         """Remember what a request has made."""
 
     def heard(self, what: str, answer: httpx.Response) -> Any:
-        """Write an answer down. Raises AssertionError for one that never should be given."""
+        """Write an answer down. Raises AssertionError for one that never should be given, and Died
+        for one that is none: the database hung up, and the request may be sent again."""
         self.trace.append((what, answer.status_code))
+        if self.life.excuses(answer):
+            raise Died("the database hung up")
         assert answer.status_code < 500, f"{what}: {answer.status_code} {answer.text}"
         kind = answer.headers.get("content-type", "").partition(";")[0]
         return answer.json() if answer.content and kind.endswith("json") else {}

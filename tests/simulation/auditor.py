@@ -35,6 +35,8 @@ class Served:
     """How many pauses moved the end of a period of them."""
     shared: set[str] = field(default_factory=set)
     """Subscriptions whose charges are all worth their days."""
+    parts_minor: dict[str, int] = field(default_factory=dict)
+    """What was paid of invoices that were not paid whole."""
 
 
 async def audit(month: Month) -> list[str]:
@@ -52,6 +54,7 @@ async def audit(month: Month) -> list[str]:
     paused = revenue.standstills(told.values())
     wrong += revenue.earned(shown, balances, await month.now(), paused)
     served = Served()
+    served.parts_minor = books.parts_paid(shown)
     for who in month.people:
         account = told.get(month.subject(who), [])
         wrong += [f"{who.name}: {each}" for each in await _person(month, who, account, served)]
@@ -87,7 +90,7 @@ async def _prices(month: Month) -> list[dict[str, Any]]:
 
 async def _person(month: Month, who: Person, account: Sequence[Fact], served: Served) -> list[str]:
     [balance] = (await month.get(f"/v1/customers/{who.id}/balance"))["balances"]
-    wrong = books.compare(books.kept(account), balance)
+    wrong = books.compare(books.kept(account, served.parts_minor), balance)
     wrong += await _statement(month, who, balance)
     wrong += _in_order(account)
     if plain.is_plain(who, month.asked):
@@ -153,13 +156,14 @@ def _in_order(account: Sequence[Fact]) -> list[str]:
 
 
 async def _booked(month: Month, shown: Papers, captured: int) -> list[str]:
-    """What was captured is what invoices paid plus what waits unapplied; what is on the books of
-    the provider, of revenue and of tax is what documents and the journal say."""
+    """What was captured is what paid invoices, whole or in part, plus what waits unapplied; what is
+    on the books of the provider, of revenue and of tax is what documents and the journal say."""
     paid = sum(
         each["total_minor"] - each["credit_applied_minor"] - each["offset_minor"]
         for each in shown.invoices
         if each["status"] == "paid"
     )
+    paid += sum(books.parts_paid(shown).values())
     unapplied = 0
     for who in month.people:
         balance = await month.get(f"/v1/customers/{who.id}/balance")

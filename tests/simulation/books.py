@@ -21,6 +21,8 @@ class Books:
     open_minor: Counter[str] = field(default_factory=Counter)
     lost_minor: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+    parts_minor: Mapping[str, int] = field(default_factory=dict)
+    """What was paid of invoices that were not paid whole: no event tells it."""
     _came_back: set[str] = field(default_factory=set)
 
     def move(self, fact: Fact) -> None:
@@ -29,6 +31,7 @@ class Books:
             case "invoice.finalized":
                 self.balance_minor += data["total_minor"] - data["credited_minor"]
                 self.open_minor[invoice] += data["total_minor"] - data["credit_applied_minor"]
+                self.open_minor[invoice] -= self.parts_minor.get(invoice, 0)
             case "invoice.voided":
                 self.balance_minor -= data["total_minor"] - data["credited_minor"]
                 self.open_minor[invoice] = 0
@@ -68,9 +71,19 @@ class Books:
         self.open_minor[invoice] -= sign * data["offset_minor"]
 
 
-def kept(account: Sequence[Fact]) -> Books:
+def parts_paid(papers: Papers) -> dict[str, int]:
+    """Of invoices that are still to be paid, or were written off, what was paid in money."""
+    return {
+        each["id"]: part
+        for each in papers.invoices
+        if each["status"] in {"open", "uncollectible"}
+        and (part := each["paid_minor"] - each["credit_applied_minor"] - each["offset_minor"])
+    }
+
+
+def kept(account: Sequence[Fact], parts_minor: Mapping[str, int]) -> Books:
     """The books of an account."""
-    books = Books()
+    books = Books(parts_minor=parts_minor)
     for fact in account:
         books.move(fact)
     return books

@@ -1,8 +1,10 @@
 """The process of a simulation: it lives, dies at a crash point, and is born again.
 
 Dead means dead: from the first ``Crashed`` on, every crash point that anything of the old process
-still passes raises too, so nothing more of it can commit. Wall-clock time is the simulator's as
-well: leases are long, and end only when ``wall_time_passes`` says so.
+still passes raises too, so nothing more of it can commit. A database's connection may break as
+well, right before a commit or right after it, when nobody heard that it was done: the process lives
+on with all that it remembers. Wall-clock time is the simulator's too: leases are long, and end only
+when ``wall_time_passes`` says so.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 import httpx
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from subledger.hosts.assembly import Assembly, Options, assemble
 from subledger.hosts.loops import ear
@@ -38,6 +41,8 @@ _WALL_TIME = (
     " ready_at = ready_at - interval '1 hour' WHERE finished_at IS NULL",
     "UPDATE payments.reconciliations SET claimed_at = claimed_at - interval '1 hour',"
     " ready_at = ready_at - interval '1 hour' WHERE finished_at IS NULL",
+    "UPDATE payments.authorizations SET claimed_at = claimed_at - interval '1 hour',"
+    " ready_at = ready_at - interval '1 hour' WHERE ready_at IS NOT NULL",
     "UPDATE payments.dispute_looks SET claimed_at = claimed_at - interval '1 hour'",
     "UPDATE payments.methods SET ready_at = ready_at - interval '1 hour'"
     " WHERE status = 'attaching'",
@@ -47,7 +52,7 @@ _WALL_TIME = (
 
 
 class Died(Exception):
-    """The process died while it worked; nobody heard an answer."""
+    """The process died while it worked, or could not say whether it did: nobody heard an answer."""
 
 
 class Drawn(Ids):
@@ -81,16 +86,19 @@ class Life:
     ids: Drawn = field(default_factory=Drawn)
     deaths: list[str] = field(default_factory=list)
     """Where it died, in order."""
+    cuts: list[str] = field(default_factory=list)
+    """Where the database's connection broke, in order."""
 
     def __post_init__(self) -> None:
-        self._left = 0
-        self._dead = False
+        self._left = self._until_cut = 0
+        self._dead = self._was_cut = False
 
     def begin(self, seed: int) -> None:
         """The next seed: its ids, and no death yet."""
         self.ids.begin(seed)
-        self.deaths = []
+        self.deaths, self.cuts = [], []
         self.doom(0)
+        self.cut(0)
         crashpoints.install(self._passed)
 
     # --- being born ------------------------------------------------------------------------------
@@ -110,8 +118,11 @@ class Life:
         transport = httpx.ASGITransport(self.assembly.app)
         self.http = httpx.AsyncClient(transport=transport, base_url=ORIGIN, timeout=60)
         self.steps: dict[str, Step] = {
-            each.name: each for each in self.assembly.steps if each.pause_s <= 1
+            each.name: each
+            for each in self.assembly.steps
+            if each.pause_s <= 1 and each.name != THE_SAME
         }
+        assert self.steps.keys() == {MOVER, *ROUND}, self.steps.keys() ^ {MOVER, *ROUND}
         self._ears = {name: ear(step, self.assembly.wakeup) for name, step in self.steps.items()}
         self._looks = True
         await self.assembly.memory.catch_up()
@@ -128,11 +139,28 @@ class Life:
         """Die at the ``hits``-th crash point passed from now on; 0: do not."""
         self._left = hits
 
+    def cut(self, commits: int) -> None:
+        """Break the database's connection at the ``commits``-th place right before or after a
+        commit from now on; 0: do not."""
+        self._until_cut = commits
+
+    def excuses(self, answer: httpx.Response) -> bool:
+        """Whether "try again in a moment" may be said: a connection has just been cut."""
+        excused, self._was_cut = self._was_cut and answer.status_code == 503, False
+        return excused
+
     def _passed(self, point: Crashpoint) -> None:
         if self._dead:
             raise Crashed(point.name)
         if point.name.startswith(BY_WALL_CLOCK):
             return
+        if self._until_cut and point.name.endswith(COMMITS):
+            self._until_cut -= 1
+            if not self._until_cut:
+                self.cuts.append(point.name)
+                self._was_cut = self._looks = True  # whom the commit should have woken looks
+                lost = asyncpg.ConnectionDoesNotExistError("connection was closed")
+                raise OperationalError("COMMIT", None, lost, connection_invalidated=True)
         if self._left:
             self._left -= 1
             if not self._left:
@@ -176,7 +204,13 @@ class Life:
         """Run a step once. Raises Died."""
 
         async def run() -> int:
-            return await self.steps[name].run(limit)
+            try:
+                return await self.steps[name].run(limit)
+            except DBAPIError:
+                if not self._was_cut:
+                    raise
+                self._was_cut = False
+                return 0  # its loop would log it and come again
 
         return await self.lives(run())
 
@@ -224,7 +258,8 @@ class Life:
 
 
 MOVER = "identity.move_clocks"
-ONE_AT_A_TIME = frozenset({"payments.charge", "payments.checkout"})
+COMMITS = (".before_commit", ".after_commit")
+ONE_AT_A_TIME = frozenset({"payments.charge", "payments.checkout", "payments.capture"})
 """Their calls run side by side: with one, the order is the seed's and not the network's."""
 ROUND = (
     "scheduler.announce",
@@ -243,7 +278,9 @@ ROUND = (
     "payments.attach",
     "payments.charge",
     "payments.checkout",
+    "payments.capture",
     "payments.give_up_waiting",
+    "payments.tend_methods",
     "sandbox.callbacks_due",
     "sandbox.deliver",
     "billing.consume",
@@ -252,5 +289,8 @@ ROUND = (
     "scheduler.consume",
     "entitlements.consume",
     "entitlements.tail",
+    *(f"{service}.let_go_holds" for service in ("billing", "payments", "scheduler")),
 )
 """Every step of a worker but the mover, in the order of a renewal: a round does much."""
+THE_SAME = "payments.capture_again"
+"""``payments.capture`` by time instead of by commits."""

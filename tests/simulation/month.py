@@ -1,13 +1,15 @@
-"""A month of a shop in which a seed decides what happens next, and then quiet days.
+"""A month or three of a shop in which a seed decides what happens next, and then quiet days.
 
-A step of any service, a request, a fault of the provider, a death of the process, an hour on the
-wall. Requests do not wait (``Prefer: wait=0``), so nothing but the seed decides what runs when.
-A request whose process died is sent again with its idempotency key, as a shop would.
+A step of any service, a request, a fault of the provider, a death of the process, a database that
+hangs up, an hour on the wall. Requests do not wait (``Prefer: wait=0``), so nothing but the seed
+decides what runs when. A request that nobody heard an answer of is sent again with its idempotency
+key, as a shop would.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,18 +21,35 @@ from tests.simulation.people import Request
 from tests.simulation.selling import Shelf, open_shop
 
 START = datetime(2026, 1, 12, 9, 30, tzinfo=UTC)
-MONTH, QUIET_DAYS, MORE = timedelta(days=28), timedelta(days=37), timedelta(hours=8)
-MOST_ROUNDS = 18
+QUIET_DAYS, MORE = timedelta(days=37), timedelta(hours=8)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much one seed lives through."""
+
+    days: int
+    """Of the clock, until the quiet ones."""
+    people: int
+    rounds: int
+    of_regulars: float
+    """How many of the people have a card that works and a subscription from the first day on."""
+
+
+SHORT = Size(days=28, people=3, rounds=18, of_regulars=0.8)
+QUARTER = Size(days=84, people=10, rounds=50, of_regulars=1.0)
+NIGHT = Size(days=84, people=20, rounds=100, of_regulars=1.0)
 
 
 class Month(Asking):
     """One seed, from an empty tenant to its last quiet day."""
 
-    def __init__(self, *, seed: int, life: Life) -> None:
+    def __init__(self, *, seed: int, life: Life, size: Size = SHORT) -> None:
         super().__init__(seed=seed, life=life)
+        self.size = size
         self.shelf = Shelf()
         self.end_at = START
-        self.last_at = START + MONTH
+        self.last_at = START + timedelta(days=size.days)
         """Nobody asks for the clock to be moved beyond."""
 
     # --- the course of things --------------------------------------------------------------------
@@ -39,7 +58,7 @@ class Month(Asking):
         """The whole of it. Raises AssertionError if anything answers as it never should."""
         self.life.begin(self.seed)
         await open_shop(self, START)
-        for _ in range(MOST_ROUNDS):
+        for _ in range(self.size.rounds):
             await self._round()
         await self._safely()
 
@@ -48,6 +67,8 @@ class Month(Asking):
         draw = self.draw
         if draw.random() < 0.04:
             self.life.doom(draw.randrange(1, draw.choice((4, 40))))
+        if draw.random() < 0.06:
+            self.life.cut(draw.randrange(1, draw.choice((4, 40))))
         try:
             if self._waiting and draw.random() < 0.5:
                 await self.send(self._waiting[0])
@@ -71,6 +92,7 @@ class Month(Asking):
     async def _safely(self) -> None:
         """The faults stop; within bounded time everything has to be settled."""
         self.life.doom(0)
+        self.life.cut(0)
         for request in list(self._waiting):
             await self.send(request)
         for mode in FAULTS:
@@ -78,7 +100,7 @@ class Month(Asking):
         for each in await self.get_all("/v1/plan-migrations"):
             if each["status"] == "paused":
                 await self.must(f"/v1/plan-migrations/{each['id']}/resume", expect=200)
-        await self._settled(START + QUIET_DAYS)
+        await self._settled(self.last_at + QUIET_DAYS)
         await self._reconciled()
         for _ in range(10):
             if not await self._undecided():

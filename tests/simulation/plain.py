@@ -18,7 +18,10 @@ from tests.simulation.selling import PRICES_MINOR
 from tests.simulation.told import Fact
 
 PLAIN = frozenset(
-    {"buy plain", "card", "pay", "undo cancel", "void", "change quantity now, now", "time"}
+    {
+        *("buy plain", "card", "pay card", "pay page", "undo cancel", "void"),
+        *("change quantity now, now", "time"),
+    }
 )
 ENDED = frozenset({"subscription.canceled", "invoice.voided", "invoice.uncollectible"})
 
@@ -95,8 +98,8 @@ def starts(begun_at: datetime, who: Person) -> list[datetime]:
     """Of the periods, in the person's own time."""
     local = begun_at.astimezone(ZoneInfo(who.timezone))
     if who.plan == "week":
-        return [local + timedelta(days=7 * n) for n in range(12)]
-    months = [divmod(local.month - 1 + n, 12) for n in range(4)]
+        return [local + timedelta(days=7 * n) for n in range(40)]
+    months = [divmod(local.month - 1 + n, 12) for n in range(10)]
     return [
         local.replace(
             year=local.year + year,

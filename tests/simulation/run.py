@@ -10,17 +10,19 @@ import asyncpg
 from subledger.platform import crashpoints
 from tests.simulation.auditor import audit
 from tests.simulation.life import Life
-from tests.simulation.month import Month
+from tests.simulation.month import SHORT, Month, Size
 from tests.simulation.told import diary, facts
 
 
 @dataclass(frozen=True)
 class Lived:
-    """What one seed was: what was done, each account's events, where the process died."""
+    """What one seed was: what was done, each account's events, where the process died
+    and where its database hung up."""
 
     trace: list[tuple[str, int]]
     accounts: dict[str, list[tuple[str, str, int]]]
     deaths: list[str]
+    cuts: list[str]
     outcomes: Counter[tuple[str, str]]
     kinds: Counter[str]
     """How often each event was told."""
@@ -46,23 +48,25 @@ class Simulation:
         await self._life.end()
         await self._life.admin.close()
 
-    async def lives(self, seed: int) -> Lived:
-        """Live a seed's month and judge it.
+    async def lives(self, seed: int, size: Size = SHORT) -> Lived:
+        """Live a seed and judge it.
 
         Raises AssertionError that names the seed and what is wrong, or what broke on the way.
         """
-        month = Month(seed=seed, life=self._life)
+        month = Month(seed=seed, life=self._life, size=size)
         try:
             await month.lived()
             wrong = await audit(month)
             assert not wrong, "\n".join(wrong)
             told = await facts(self._life.admin, month.tenant_id)
         except Exception as error:
-            error.add_note(f"seed {seed}, deaths {self._life.deaths}, then {month.trace[-5:]}")
+            faults = f"deaths {self._life.deaths}, cuts {self._life.cuts}"
+            error.add_note(f"seed {seed}, {faults}, then {month.trace[-5:]}")
             await self.close()
             await self.open()
             raise
         finally:
             crashpoints.install(None)
         kinds = Counter(each.kind for account in told.values() for each in account)
-        return Lived(month.trace, diary(told), self._life.deaths, month.outcomes, kinds)
+        life = self._life
+        return Lived(month.trace, diary(told), life.deaths, life.cuts, month.outcomes, kinds)

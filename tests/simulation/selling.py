@@ -120,7 +120,7 @@ async def _people(month: Month) -> None:
         Person(
             f"c{n}", draw.choice(("week", "week", "month")), draw.random() < 0.4, draw.choice(ZONES)
         )
-        for n in range(3)
+        for n in range(month.size.people)
     ]
     for each in month.people:
         where = {"country": "DE"} if month.shelf.is_taxed else {}
@@ -138,7 +138,7 @@ async def _regulars(month: Month) -> None:
         month.asked.add("drafts")
         await month.must("/v1/invoice-settings", method="PUT", expect=200, draft_s=604_800)
     for each in month.people:
-        if month.draw.random() < 0.8:
+        if month.draw.random() < month.size.of_regulars:
             made = await month.must("/v1/payment-methods", customer_id=each.id, test_kind="visa_ok")
             each.cards.append(made["id"])
         if month.draw.random() < 0.3:
@@ -147,7 +147,7 @@ async def _regulars(month: Month) -> None:
             await month.must(path, method="PUT", expect=200, net_days=5)
     await month.life.quiet()
     for each in month.people:
-        if each.cards and month.draw.random() < 0.8:
+        if each.cards and month.draw.random() < month.size.of_regulars:
             plan = month.shelf.plans[each.plan]
             bought = await month.must("/v1/subscriptions", customer_id=each.id, plan_id=plan)
             each.subscriptions.append(bought["id"])

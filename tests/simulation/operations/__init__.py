@@ -42,6 +42,9 @@ async def something(month: Month) -> None:
         return await ALL["buy"].do(month, who)
     if "drafts" in month.asked and month.draw.random() < 0.15:
         return await ALL["finalize"].do(month, who)
+    authorized = any("pay in two stages" in each.asked for each in month.people)
+    if authorized and month.draw.random() < 0.1:
+        return await ALL["capture"].do(month, who)
     fit = [each for each in ALL.values() if not (each.is_shops and month.shelf.is_steady)]
     [chosen] = month.draw.choices(fit, weights=[each.weight for each in fit])
     await chosen.do(month, who)

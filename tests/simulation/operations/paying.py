@@ -39,11 +39,52 @@ async def pay(month: Month, _: Person) -> None:
         return month.nothing("pay")
     who, invoice = found
     body: dict[str, Any] = {"invoice_id": invoice}
+    how = "card"
     if who.cards and month.draw.random() < 0.7:
         body["payment_method_id"] = month.draw.choice(who.cards)
+        if month.draw.random() < 0.3:
+            how, body["capture_method"] = "in two stages", "manual"
     else:
-        body |= {"mode": "page", **PAGE}
-    await month.ask("pay", who, "/v1/payments", body)
+        how, body = "page", body | {"mode": "page", **PAGE}
+    await month.ask("pay", who, "/v1/payments", body, how=how)
+
+
+async def capture(month: Month, _: Person) -> None:
+    """What is authorized is taken, whole or in part, or let go."""
+    found = await month.get_all("/v1/payments")
+    waiting = [each for each in found if each["status"] == "authorized"]
+    if not waiting:
+        return month.nothing("capture")
+    payment = month.draw.choice(sorted(waiting, key=lambda each: str(each["id"])))
+    who, body, how = (
+        month.person(payment["customer_id"]),
+        {},
+        month.draw.choice(("whole", "whole", "part", "cancel")),
+    )
+    if how == "part":
+        body["amount_minor"] = month.draw.randrange(1, payment["amount_minor"] + 1)
+    path = f"/v1/payments/{payment['id']}/{'cancel' if how == 'cancel' else 'capture'}"
+    await month.ask("capture", who, path, body, how=how)
+
+
+async def top_up(month: Month, who: Person) -> None:
+    """Money into the account that no invoice asks for."""
+    body: dict[str, Any] = {"amount_minor": month.draw.randrange(1, 1_500), "currency": "EUR"}
+    how = "card"
+    if who.cards and month.draw.random() < 0.8:
+        body["payment_method_id"] = month.draw.choice(who.cards)
+    else:
+        how, body = "page", body | {"collection": "page", **PAGE}
+    await month.ask("top up", who, f"/v1/customers/{who.id}/payments", body, how=how)
+
+
+async def apply(month: Month, _: Person) -> None:
+    """Unapplied money pays open invoices, the last one perhaps in part."""
+    who = month.draw.choice(
+        [each for each in month.people if any(name.startswith("top up") for name in each.asked)]
+        or month.people
+    )
+    await month.ask("apply", who, f"/v1/customers/{who.id}/apply-unapplied", None)
 
 
 async def visit_page(month: Month, _: Person) -> None:
@@ -102,6 +143,9 @@ async def move_clock(month: Month, _: Person) -> None:
 OPERATIONS = (
     operation("card", 9, card),
     operation("pay", 6, pay, "payment_declined", "invoice_not_open", "invoice_already_reserved"),
+    operation("capture", 5, capture, "payment_not_capturable", "payment_not_cancelable"),
+    operation("top up", 4, top_up, "payment_declined"),
+    operation("apply", 4, apply),
     operation("visit page", 8, visit_page),
     operation("fault", 4, fault),
     operation("change dunning", 2, change_dunning, is_shops=True),

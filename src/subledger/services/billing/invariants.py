@@ -127,10 +127,14 @@ INVARIANTS = (
         FROM billing.pauses p JOIN billing.subscriptions s
           ON s.tenant_id = p.tenant_id AND s.id = p.subscription_id
         WHERE (p.credit = 'extend' AND p.resumed_at IS NOT NULL) <> (p.extended_to_at IS NOT NULL)
-           OR (p.extended_to_at <> p.resumed_at AND CASE s.proration
-               WHEN 'second' THEN extract(epoch FROM p.extended_to_at)
+           OR (p.extended_to_at <> p.resumed_at AND CASE
+               WHEN s.proration = 'second' THEN extract(epoch FROM p.extended_to_at)
                     - extract(epoch FROM p.period_end_at)
                     <> extract(epoch FROM p.resumed_at) - extract(epoch FROM p.from_at)
+               -- Renewed since, perhaps in another time zone, in which the days are others.
+               WHEN s.current_period_start_at >= p.resumed_at THEN
+                    abs(extract(epoch FROM p.extended_to_at) - extract(epoch FROM p.period_end_at)
+                        - extract(epoch FROM p.resumed_at) + extract(epoch FROM p.from_at)) > 90000
                ELSE (p.extended_to_at AT TIME ZONE s.timezone)::date
                     - (p.period_end_at AT TIME ZONE s.timezone)::date
                     <> (p.resumed_at AT TIME ZONE s.timezone)::date
