@@ -35,6 +35,8 @@ class Served:
     """How many pauses moved the end of a period of them."""
     shared: set[str] = field(default_factory=set)
     """Subscriptions whose charges are all worth their days."""
+    given_up: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    """See ``cover.given_up``."""
     parts_minor: dict[str, int] = field(default_factory=dict)
     """What was paid of invoices that were not paid whole."""
 
@@ -72,7 +74,7 @@ async def _services(month: Month, shown: Papers, served: Served) -> list[str]:
     simple = {price["id"]: found for price in sold if (found := worth.price_of(price)) is not None}
     return [
         *cover.never_more_back_than_charged(shown),
-        *cover.covered_once(shown, codes, served.extended),
+        *cover.covered_once(shown, codes, served.extended, served.given_up),
         *cover.not_covered(shown, codes, served.spans, served.extended),
         *worth.about_right(shown, simple, served.shared),
     ]
@@ -93,13 +95,14 @@ async def _person(month: Month, who: Person, account: Sequence[Fact], served: Se
     wrong = books.compare(books.kept(account, served.parts_minor), balance)
     wrong += await _statement(month, who, balance)
     wrong += _in_order(account)
-    if plain.is_plain(who, month.asked):
+    if plain.is_plain(who, month.asked) and not month.shelf.is_taxed:
         wrong += plain.recounted(who, account, month.end_at)
     served.extended.update(
         each.data["subscription_id"]
         for each in account
         if each.kind == "subscription.paused" and each.data["credit"] == "extend"
     )
+    served.given_up |= cover.given_up(account)
     lives = states.replayed(account, month.end_at)
     shown = await month.get_all("/v1/subscriptions", customer_id=who.id)
     if {each["id"] for each in shown} != set(lives):

@@ -7,10 +7,11 @@ given one back that nobody charged; and what a subscription was served, it was b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from tests.simulation.told import Line, Papers
+from tests.simulation.told import Fact, Line, Papers
 
 ONE_DAY = timedelta(days=1)
 """A day on which one period ends and another begins belongs to one of them, whatever the hour."""
@@ -33,8 +34,32 @@ def times(lines: Sequence[Line]) -> list[tuple[datetime, datetime, int]]:
     return found
 
 
+def given_up(account: Sequence[Fact]) -> dict[tuple[str, str], datetime]:
+    """What a refund ended was settled by that refund, however much went back: by subscription and
+    invoice from before, the moment from which on its time is nobody's and may be sold again."""
+    billed: dict[str, set[str]] = {}
+    found: dict[tuple[str, str], datetime] = {}
+    for each in account:
+        if each.kind == "invoice.finalized":
+            for subscription in each.data["subscription_ids"]:
+                billed.setdefault(subscription, set()).add(each.data["invoice_id"])
+        elif each.kind == "subscription.canceled" and each.data["reason"] == "refund":
+            subscription = each.data["subscription_id"]
+            for invoice in billed.get(subscription, ()):
+                found.setdefault((subscription, invoice), each.at)
+    return found
+
+
+def _cut(line: Line, until: Mapping[tuple[str, str], datetime]) -> Line:
+    at = until.get((line.subscription_id, line.invoice_id), line.end_at)
+    return replace(line, end_at=max(line.start_at, min(line.end_at, at)))
+
+
 def covered_once(
-    papers: Papers, codes: Mapping[str, str], extended: Mapping[str, int]
+    papers: Papers,
+    codes: Mapping[str, str],
+    extended: Mapping[str, int],
+    given_up: Mapping[tuple[str, str], datetime],
 ) -> list[str]:
     """``codes`` says of each price that is paid for time what it is: only one price of a kind is
     paid at a time. What a pause ``extended`` is given back at another time than the document of
@@ -43,7 +68,9 @@ def covered_once(
     for (subscription, code), lines in _by_kind(papers, codes).items():
         if subscription in extended:
             continue
-        standing = [each for each in lines if each.status != "void" and each.gross_minor]
+        standing = [
+            _cut(each, given_up) for each in lines if each.status != "void" and each.gross_minor
+        ]
         # What a note gave back whole may be charged again, or still be taken back by a line.
         kept = [each for each in standing if each.gross_minor != each.noted_gross_minor]
         for start, end, depth in times(kept):
