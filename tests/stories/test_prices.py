@@ -61,6 +61,30 @@ async def test_a_set_up_fee_once_and_what_is_in_arrears_at_the_end(shop, viewer)
     await shop.check()
 
 
+async def test_what_the_end_billed_in_arrears_is_not_billed_again_when_it_goes_on(shop, viewer):
+    """Seed 5001 of the simulation: the last invoice bills what was used, the renewal all of it."""
+    plan, prices = await plan_of(shop, BASE, LATE, CALLS)
+    bought = await shop.subscribe(viewer, plan)
+    path = f"/v1/subscriptions/{bought['id']}"
+    await use(shop, bought["id"], prices["calls"], quantity="100")
+    await shop.move_to("2026-02-14T10:00:00")
+    await shop.post(f"{path}/cancel", {"when": "now"}, expect=200)
+    await shop.pump.quiet()
+    assert await lines(shop, viewer) == {"late": 155, "calls": 50}, "the half that was used"
+
+    await shop.post(f"{path}/reactivate", {}, expect=200)
+    await shop.pump.quiet()
+    await shop.move_to("2026-03-01")
+
+    invoice = await shop.last_invoice(viewer)
+    assert (invoice["reason"], invoice["total_minor"]) == ("renewal", 1000 + 155)
+    assert await shop.captured() == {"EUR": 1000 + 205 + 1155}
+    await shop.check()
+    await shop.move_to("2026-04-01")
+    assert await lines(shop, viewer) == {"base": 1000, "late": 310, "calls": 0}
+    await shop.check()
+
+
 async def test_what_was_used_is_said_and_billed_at_the_period_s_end(shop, viewer):
     plan, prices = await plan_of(shop, BASE, CALLS)
     bought = await shop.subscribe(viewer, plan)

@@ -121,12 +121,14 @@ async def _go_on(
     tx: Tx, memory: TermsMemory, row: Row[Any], at: datetime, cause: UUID | None
 ) -> None:
     """The period that was charged goes on to its end. If it was cut by an end that was planned,
-    the next invoice bills the rest."""
+    the next invoice bills the rest; and of what is billed in arrears, what the last invoice has not
+    billed already."""
     key = (row.tenant_id, row.plan_version_id)
     terms = (await memory.load(tx, [key]))[key]
     status, grace = await status_again(tx, row, terms, at, "kept")
     values = row._asdict() | _ALIVE | {"status": status}
-    if row.charged_until_at < row.current_period_end_at and row.dirty_from_period is None:
+    looks_back = row.charged_until_at < row.current_period_end_at or terms.in_arrears(row.currency)
+    if looks_back and row.dirty_from_period is None:
         values["dirty_from_period"] = row.period_number
         await subscriptions.change_subscriptions(tx, [values])
     await subscriptions.begin_again(tx, [values])
