@@ -142,7 +142,15 @@ async def move_clock(month: Month, _: Person) -> None:
 
 OPERATIONS = (
     operation("card", 9, card),
-    operation("pay", 6, pay, "payment_declined", "invoice_not_open", "invoice_already_reserved"),
+    operation(
+        "pay",
+        6,
+        pay,
+        "payment_declined",
+        "invoice_not_open",
+        "invoice_already_reserved",
+        "invoice_not_collectable",
+    ),
     operation("capture", 5, capture, "payment_not_capturable", "payment_not_cancelable"),
     operation("top up", 4, top_up, "payment_declined"),
     operation("apply", 4, apply),
