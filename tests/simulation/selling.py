@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 MONTHLY, WEEKLY = {"unit": "month", "count": 1}, {"unit": "week", "count": 1}
 PRICES_MINOR = {"week": 300, "month": 999}
 """Of the plans that have one price for a unit and nothing else."""
-TASTES = ("week", "week", "month")
 ZONES = ("UTC", "UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu")
 _OPEN = story("tests.open_simulation")
 

@@ -21,7 +21,7 @@ from tests.simulation.run import Lived, Simulation
 FEW, MANY, EACH = range(1, 3), range(1_001, 1_081), 4
 """Seeds of ``make test`` and of the long lane, so many in one test: workers share them."""
 LARGE = range(5_001, 5_003)
-"""Of three months and ten subscriptions and more; they take three times as long."""
+"""Of three months and ten subscriptions and more; they take four times as long."""
 SEEN = {
     *("subscription.trial_started", "subscription.trial_ended", "subscription.started"),
     *("subscription.past_due", "subscription.paused", "subscription.resumed"),

@@ -131,11 +131,6 @@ async def papers(month: Month) -> Papers:
     return Papers(invoices, notes, lines)
 
 
-async def _whole(month: Month, path: str) -> list[dict[str, Any]]:
-    """Every document of a list, with its lines."""
-    return [await month.get(f"{path}/{each['id']}") for each in await month.get_all(path)]
-
-
 def _line(invoice: dict[str, Any], line: dict[str, Any], noted: list[dict[str, Any]]) -> Line:
     billed_at = invoice["finalized_at"]
     amounts = {

@@ -56,11 +56,8 @@ async def capture(month: Month, _: Person) -> None:
     if not waiting:
         return month.nothing("capture")
     payment = month.draw.choice(sorted(waiting, key=lambda each: str(each["id"])))
-    who, body, how = (
-        month.person(payment["customer_id"]),
-        {},
-        month.draw.choice(("whole", "whole", "part", "cancel")),
-    )
+    who, body = month.person(payment["customer_id"]), {}
+    how = month.draw.choice(("whole", "whole", "part", "cancel"))
     if how == "part":
         body["amount_minor"] = month.draw.randrange(1, payment["amount_minor"] + 1)
     path = f"/v1/payments/{payment['id']}/{'cancel' if how == 'cancel' else 'capture'}"

@@ -131,7 +131,8 @@ INVARIANTS = (
                WHEN s.proration = 'second' THEN extract(epoch FROM p.extended_to_at)
                     - extract(epoch FROM p.period_end_at)
                     <> extract(epoch FROM p.resumed_at) - extract(epoch FROM p.from_at)
-               -- Renewed since, perhaps in another time zone, in which the days are others.
+               -- Renewed since, perhaps in another time zone, in which the days are others:
+               -- a day, and an hour of summer time, in seconds.
                WHEN s.current_period_start_at >= p.resumed_at THEN
                     abs(extract(epoch FROM p.extended_to_at) - extract(epoch FROM p.period_end_at)
                         - extract(epoch FROM p.resumed_at) + extract(epoch FROM p.from_at)) > 90000
