@@ -39,6 +39,7 @@ from subledger.platform import migrate
 from subledger.platform.db import Database, Wakeup, story
 from subledger.platform.eventlog.writer import append
 from subledger.platform.ids import Ids
+from subledger.platform.postgres.sockets import path_fits
 
 SECRET_KEY = os.environ.get("SUBLEDGER_TEST_SECRET_KEY", "tests-only-secret-key")
 _RUN = "SUBLEDGER_TEST_RUN"
@@ -137,16 +138,19 @@ def _unprivileged() -> str | None:
 def start_server(folder: Path, *, fsync: bool = False) -> Server:
     """Start a server with its data in ``folder / "data"``; ``stop_server`` ends it.
 
-    fsync is off by default: tests kill our processes, never the server.
+    Its URL leads through a socket in ``folder / "socket"``, a quarter faster than TCP, where it
+    listens too (``by_tcp``). fsync is off by default: tests kill our processes, never the server.
     """
     binaries, user, data = _binaries(), _unprivileged(), folder / "data"
+    sockets = folder / "socket"
     data.mkdir(mode=0o700)
+    sockets.mkdir(mode=0o755)
     password = secrets.token_hex(16)
     secret = folder / "password"
     secret.write_text(password)
     if user is not None:
         owner = pwd.getpwnam(user)
-        for each in (data, secret):
+        for each in (data, sockets, secret):
             os.chown(each, owner.pw_uid, owner.pw_gid)
     group = None if user is None else pwd.getpwnam(user).pw_gid
     groups = None if user is None else list[int]()
@@ -168,7 +172,7 @@ def start_server(folder: Path, *, fsync: bool = False) -> Server:
         raise NoServer(f"initdb failed: {made.stderr.strip()}")
     settings = {
         "listen_addresses": "127.0.0.1",
-        "unix_socket_directories": "",
+        "unix_socket_directories": str(sockets),
         "fsync": "on" if fsync else "off",
         "full_page_writes": "on" if fsync else "off",
         "max_connections": "200",
@@ -192,13 +196,23 @@ def start_server(folder: Path, *, fsync: bool = False) -> Server:
             group=group,
             extra_groups=groups,
         )
+    url = f"postgresql+asyncpg://postgres:{password}@/postgres?host={sockets}&port={port}"
     server = Server(
-        admin_url=f"postgresql+asyncpg://postgres:{password}@127.0.0.1:{port}/postgres",
+        admin_url=url if path_fits(sockets) else by_tcp(url),
         binaries=str(binaries),
         data=str(data),
     )
     _wait_until_ready(process, data, folder / "server.log")
     return server
+
+
+def by_tcp(url: str, *, port: int | None = None) -> str:
+    """The same database through 127.0.0.1, or through who listens at another port there."""
+    parsed = make_url(url)
+    own = parsed.port or int(str(parsed.query["port"]))
+    through = parsed.difference_update_query(["host", "port"])
+    through = through.set(host=parsed.host or "127.0.0.1", port=port or own)
+    return through.render_as_string(hide_password=False)
 
 
 def restart_server(server: Server) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 import asyncpg
 from sqlalchemy.engine import make_url
 
-from tests.conftest import NoServer, Server, start_server, stop_server
+from tests.conftest import NoServer, Server, by_tcp, start_server, stop_server
 
 # The test run sweeps folders with this name whose owner was killed.
 _PREFIX = f"subledger-test-{os.getpid()}-"
@@ -55,7 +55,7 @@ def pgbouncer(server: Server, users: dict[str, str], *, pool_size: int = 1) -> I
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if program is None:
         raise NoServer("PgBouncer is not installed (Debian: apt-get install pgbouncer)")
-    behind = make_url(server.admin_url)
+    behind = make_url(by_tcp(server.admin_url))
     port = free_port()
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=os.environ.get("SUBLEDGER_TEST_RUN")))
     folder.chmod(0o711)

@@ -17,6 +17,7 @@ from sqlalchemy.engine import make_url
 from subledger.hosts import doctor
 from subledger.platform import migrate, postgres, settings
 from subledger.platform.settings import InvalidSettings, Settings
+from tests.conftest import by_tcp
 from tests.servers import free_port
 
 
@@ -127,16 +128,27 @@ def test_without_a_network_all_is_well_after_the_installation(place):
 
 
 async def test_a_given_database_and_its_service_role_are_asked(bare, database_url, secret_key):
+    url = by_tcp(database_url)
     given = bare.model_copy(
-        update={"database_url": SecretStr(database_url), "secret_key": SecretStr(secret_key)}
+        update={"database_url": SecretStr(url), "secret_key": SecretStr(secret_key)}
     )
     findings = await doctor.examine(given)
-    parsed = make_url(database_url)
+    parsed = make_url(url)
     said = [each.said for each in findings if each.subject == "database"]
     assert len(said) == 1
     assert said[0].startswith(f"postgres@127.0.0.1:{parsed.port}/{parsed.database}: PostgreSQL ")
     assert {each.verdict for each in findings if each.subject == "service role"} == {"ok"}
     assert not [each for each in findings if (parsed.password or "") in each.said + each.fix]
+
+
+async def test_a_database_behind_a_socket_is_named_by_its_folder(bare, tmp_path):
+    url = f"postgresql+asyncpg://postgres:x@/shop?host={tmp_path}&port=5433"
+    given = bare.model_copy(update={"service_urls": {"billing": SecretStr(url)}})
+
+    nobody = await found(given, "billing")
+
+    assert nobody.said.startswith(f"postgres@{tmp_path}:5433/shop: ")
+    assert nobody.fix == "Start the server, and check host, port and firewall."
 
 
 async def test_a_service_that_would_be_superuser_is_wrong(bare, database_url, secret_key):
@@ -152,7 +164,7 @@ async def test_a_service_that_would_be_superuser_is_wrong(bare, database_url, se
 
 
 async def test_what_keeps_a_database_out_of_reach_is_told_apart(bare, database_url):
-    nobody = make_url(database_url).set(port=free_port())
+    nobody = make_url(by_tcp(database_url, port=free_port()))
     other_name = make_url(database_url).set(database="no_such_database")
     wrong_password = make_url(migrate.service_url(database_url, "billing", "another key"))
     fixes = {}

@@ -7,12 +7,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy.engine import make_url
 
 from subledger.platform import migrate
 from subledger.platform.db import Database, Tx, sql, story
 from subledger.platform.eventlog.writer import append
-from tests.conftest import NoServer
+from tests.conftest import NoServer, by_tcp
 from tests.servers import pgbouncer
 
 _READ = story("tests.read_behind_a_pooler")
@@ -30,10 +29,8 @@ async def behind(pg_server, database_url, secret_key):
     password = migrate.password_of("identity", secret_key)
     try:
         with pgbouncer(pg_server, {role: password}, pool_size=1) as port:
-            url = make_url(migrate.service_url(database_url, "identity", secret_key))
-            database = Database(
-                url=url.set(port=port).render_as_string(False), append=append, pool_size=10
-            )
+            url = migrate.service_url(database_url, "identity", secret_key)
+            database = Database(url=by_tcp(url, port=port), append=append, pool_size=10)
             yield database
             await database.close()
     except NoServer as reason:

@@ -250,11 +250,12 @@ class Life:
         return sum([await self._worked_off(each, 1 if each in alone else None) for each in ROUND])
 
     async def _worked_off(self, name: str, most: int | None = None) -> int:
-        """With ``most``, so many at a time: nothing runs side by side."""
-        done = 0
-        while now := await self.step(name, most or self.steps[name].limit):
+        """As often as it does all that it may do at once. With ``most``, so many at a time: nothing
+        runs side by side."""
+        done, limit = 0, most or self.steps[name].limit
+        while (now := await self.step(name, limit)) >= limit:
             done += now
-        return done
+        return done + now
 
 
 MOVER = "identity.move_clocks"

@@ -21,7 +21,7 @@ from tests.simulation.people import Request
 from tests.simulation.selling import Shelf, open_shop
 
 START = datetime(2026, 1, 12, 9, 30, tzinfo=UTC)
-QUIET_DAYS, MORE = timedelta(days=37), timedelta(hours=8)
+QUIET_DAYS, MORE = timedelta(days=9), timedelta(hours=8)
 
 
 @dataclass(frozen=True)

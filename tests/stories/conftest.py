@@ -6,11 +6,10 @@ import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from sqlalchemy.engine import make_url
 
 from subledger.hosts.assembly import SERVICES, Assembly, Options, assemble
 from subledger.platform import migrate
-from tests.conftest import Server
+from tests.conftest import Server, by_tcp
 from tests.servers import pgbouncer
 from tests.stories.recognizing import subscriber
 from tests.stories.shop import Shop, open_shop, seats_plan
@@ -37,8 +36,8 @@ def options_on(database_url: str, secret_key: str, front_port: int | None) -> Op
     """The same on any database."""
 
     def url_of(name: str) -> str:
-        url = make_url(migrate.service_url(database_url, name, secret_key))
-        return url.set(port=front_port or url.port).render_as_string(hide_password=False)
+        url = migrate.service_url(database_url, name, secret_key)
+        return by_tcp(url, port=front_port) if front_port else url
 
     return Options(
         url_of=url_of,

@@ -386,7 +386,9 @@ async def _database(subject: str, url: str, *, is_service: bool) -> list[Finding
     Passwords never show: a server is named by host, port and database.
     """
     parsed = make_url(url).set(drivername="postgresql")
-    where = f"{parsed.username}@{parsed.host or 'socket'}:{parsed.port or 5432}/{parsed.database}"
+    host = parsed.host or parsed.query.get("host", "socket")
+    port = parsed.port or parsed.query.get("port", "5432")
+    where = f"{parsed.username}@{host}:{port}/{parsed.database}"
     try:
         connection = await asyncpg.connect(
             parsed.render_as_string(False), timeout=_CONNECT_WITHIN_S, statement_cache_size=0
