@@ -34,7 +34,7 @@ from subledger.platform import crashpoints, migrate
 from subledger.platform.db import Database, story
 from subledger.platform.eventlog.writer import append
 from subledger.services.identity.usecases.create_tenants import TenantRequest, create_tenants
-from tests.conftest import Server, restart_server, start_server, stop_server
+from tests.conftest import Server, plan_once, restart_server, start_server, stop_server
 from tests.kill import scenario
 
 QUIET_WITHIN_S = 60
@@ -174,6 +174,7 @@ async def _clone(server: Server, name: str) -> str:
                 await asyncio.sleep(0.1)
     finally:
         await admin.close()
+    await plan_once(server.url(name))
     return server.url(name)
 
 

@@ -34,11 +34,31 @@ class Size:
     rounds: int
     of_regulars: float
     """How many of the people have a card that works and a subscription from the first day on."""
+    plans: tuple[str, ...]
+    """Of which each of the people wants one."""
 
 
-SHORT = Size(days=28, people=3, rounds=18, of_regulars=0.8)
-QUARTER = Size(days=84, people=10, rounds=50, of_regulars=1.0)
-NIGHT = Size(days=84, people=20, rounds=100, of_regulars=1.0)
+SHORT = Size(
+    days=28,
+    people=3,
+    rounds=18,
+    of_regulars=0.8,
+    plans=("week", "week", "month"),
+)
+QUARTER = Size(
+    days=84,
+    people=10,
+    rounds=18,
+    of_regulars=1.0,
+    plans=("week", "month", "month"),
+)
+NIGHT = Size(
+    days=84,
+    people=20,
+    rounds=100,
+    of_regulars=1.0,
+    plans=("week", "week", "month"),
+)
 
 
 class Month(Asking):

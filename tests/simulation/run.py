@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from subledger.platform import crashpoints
+from tests.conftest import plan_once
 from tests.simulation.auditor import audit
 from tests.simulation.life import Life
 from tests.simulation.month import SHORT, Month, Size
@@ -39,6 +40,7 @@ class Simulation:
 
     async def open(self) -> None:
         """Start the process."""
+        await plan_once(self._url)
         admin = await asyncpg.connect(self._url.replace("+asyncpg", ""))
         self._life = Life(url=self._url, secret_key=self._secret_key, admin=admin)
         await self._life.born()

@@ -116,9 +116,7 @@ async def _taxes(month: Month) -> None:
 async def _people(month: Month) -> None:
     draw = month.draw
     month.people = [
-        Person(
-            f"c{n}", draw.choice(("week", "week", "month")), draw.random() < 0.4, draw.choice(ZONES)
-        )
+        Person(f"c{n}", draw.choice(month.size.plans), draw.random() < 0.4, draw.choice(ZONES))
         for n in range(month.size.people)
     ]
     for each in month.people:
