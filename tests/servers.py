@@ -23,7 +23,7 @@ from pathlib import Path
 import asyncpg
 from sqlalchemy.engine import make_url
 
-from tests.conftest import NoServer, Server, by_tcp, start_server, stop_server
+from tests.postgres import NoServer, Server, by_tcp, start_server, stop_server
 
 # The test run sweeps folders with this name whose owner was killed.
 _PREFIX = f"subledger-test-{os.getpid()}-"

@@ -34,8 +34,8 @@ from subledger.platform import crashpoints, migrate
 from subledger.platform.db import Database, story
 from subledger.platform.eventlog.writer import append
 from subledger.services.identity.usecases.create_tenants import TenantRequest, create_tenants
-from tests.conftest import Server, plan_once, restart_server, start_server, stop_server
 from tests.kill import scenario
+from tests.postgres import Server, plan_once, restart_server, start_server, stop_server
 
 QUIET_WITHIN_S = 60
 CLUSTERS = 4

@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from subledger.hosts import doctor
 from subledger.platform import migrate, postgres, settings
 from subledger.platform.settings import InvalidSettings, Settings
-from tests.conftest import by_tcp
+from tests.postgres import by_tcp
 from tests.servers import free_port
 
 

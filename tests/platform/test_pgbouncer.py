@@ -11,7 +11,7 @@ import pytest
 from subledger.platform import migrate
 from subledger.platform.db import Database, Tx, sql, story
 from subledger.platform.eventlog.writer import append
-from tests.conftest import NoServer, by_tcp
+from tests.postgres import NoServer, by_tcp
 from tests.servers import pgbouncer
 
 _READ = story("tests.read_behind_a_pooler")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from subledger.hosts.assembly import Assembly, assemble
-from tests.conftest import plan_once
+from tests.postgres import plan_once
 from tests.stories.conftest import options_on
 
 

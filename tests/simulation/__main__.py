@@ -19,7 +19,7 @@ import asyncpg
 
 from subledger.platform.settings import asyncpg_url
 from subledger.platform.telemetry import logs
-from tests.conftest import SECRET_KEY, Server, migrated, start_server, stop_server
+from tests.postgres import SECRET_KEY, Server, migrated, start_server, stop_server
 from tests.simulation import operations
 from tests.simulation.month import NIGHT, QUARTER, SHORT, Size
 from tests.simulation.run import Simulation

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from subledger.platform import crashpoints
-from tests.conftest import plan_once
+from tests.postgres import plan_once
 from tests.simulation.auditor import audit
 from tests.simulation.life import Life
 from tests.simulation.month import SHORT, Month, Size

@@ -9,7 +9,7 @@ import pytest
 
 from subledger.hosts.assembly import SERVICES, Assembly, Options, assemble
 from subledger.platform import migrate
-from tests.conftest import Server, by_tcp
+from tests.postgres import Server, by_tcp
 from tests.servers import pgbouncer
 from tests.stories.recognizing import subscriber
 from tests.stories.shop import Shop, open_shop, seats_plan

@@ -85,6 +85,46 @@ async def test_what_the_end_billed_in_arrears_is_not_billed_again_when_it_goes_o
     await shop.check()
 
 
+@pytest.mark.parametrize(
+    ("terms", "ended", "went_on"),
+    [
+        ({}, 155, 78),  # 14 of 28 days, and 7
+        ({"last_day_charged": True}, 166, 78),  # 15, and 7
+        ({"proration": "none"}, 310, 0),
+    ],
+)
+async def test_nothing_is_billed_in_arrears_for_the_days_between_an_end_and_going_on(
+    shop, viewer, terms, ended, went_on
+):
+    plan, prices = await plan_of(shop, BASE, LATE, CALLS)
+    bought = await shop.subscribe(viewer, plan, **terms)
+    path = f"/v1/subscriptions/{bought['id']}"
+    await use(shop, bought["id"], prices["calls"], quantity="100")
+    await shop.move_to("2026-02-14T10:00:00")
+    await shop.post(f"{path}/cancel", {"when": "now"}, expect=200)
+    await shop.pump.quiet()
+    assert await lines(shop, viewer) == {"late": ended, "calls": 50}
+    await shop.move_to("2026-02-21T10:00:00")
+    await shop.post(f"{path}/reactivate", {}, expect=200)
+    await shop.pump.quiet()
+    await use(shop, bought["id"], prices["calls"], quantity="130")
+    await shop.move_to("2026-03-01")
+
+    renewal = await shop.last_invoice(viewer)
+    whole = await shop.get(f"/v1/invoices/{renewal['id']}")
+    late = [
+        (line["net_minor"], line["service_start_at"])
+        for line in whole["lines"]
+        if "late" in line["description"]
+    ]
+    assert late == [(went_on, "2026-02-21T10:00:00Z")]
+    assert renewal["total_minor"] == 1000 + went_on + 15, "30 calls more than were billed"
+    await shop.check()
+    await shop.move_to("2026-04-01")
+    assert await lines(shop, viewer) == {"base": 1000, "late": 310, "calls": 0}
+    await shop.check()
+
+
 async def test_what_was_used_is_said_and_billed_at_the_period_s_end(shop, viewer):
     plan, prices = await plan_of(shop, BASE, CALLS)
     bought = await shop.subscribe(viewer, plan)

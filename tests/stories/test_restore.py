@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 
 from subledger.hosts.assembly import Options, assemble
 from subledger.platform import migrate
-from tests.conftest import Server
+from tests.postgres import Server
 from tests.pump import Pump
 from tests.stories.conftest import options_on
 from tests.stories.reconciling import balance, charge, open_items, reconcile

@@ -24,10 +24,12 @@ _INSERT = Insert(
     [column.name for column in tables.subscription_phases.c],
     conflict="(tenant_id, subscription_id, from_at) DO UPDATE SET"
     " plan_version_id = excluded.plan_version_id, quantity = excluded.quantity,"
-    " recorded_at = excluded.recorded_at, is_paused = excluded.is_paused",
+    " recorded_at = excluded.recorded_at, is_paused = excluded.is_paused,"
+    " is_ended = excluded.is_ended",
 )
 _PHASES = sql(
-    "SELECT p.tenant_id, p.subscription_id, p.from_at, p.plan_version_id, p.quantity, p.is_paused"
+    "SELECT p.tenant_id, p.subscription_id, p.from_at, p.plan_version_id, p.quantity, p.is_paused,"
+    " p.is_ended"
     f" {by_keys('billing.subscription_phases p', tenant_id='tenants', subscription_id='ids')}"
     " ORDER BY p.tenant_id, p.subscription_id, p.from_at"
 )
@@ -68,8 +70,8 @@ _UNSCHEDULE = sql(
 
 async def insert_phases(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     """Phases of locked (or new) subscriptions; one that begins at the same moment is replaced.
-    What does not say ``is_paused`` is paid for."""
-    await _INSERT(tx, [{"is_paused": False, **row} for row in rows])
+    What says neither ``is_paused`` nor ``is_ended`` is paid for."""
+    await _INSERT(tx, [{"is_paused": False, "is_ended": False, **row} for row in rows])
 
 
 async def phases(tx: Tx, keys: Iterable[Key]) -> dict[Key, list[Row[Any]]]:

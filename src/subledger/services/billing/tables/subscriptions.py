@@ -64,6 +64,7 @@ subscription_phases = Table(
     Column("quantity", Numeric(38, 12), nullable=False),
     Column("recorded_at", when, nullable=False),
     Column("is_paused", Boolean, nullable=False),
+    Column("is_ended", Boolean, nullable=False),
 )
 
 scheduled_changes = Table(

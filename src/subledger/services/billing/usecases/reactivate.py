@@ -18,7 +18,9 @@ from sqlalchemy import Row
 
 from subledger.contracts import events
 from subledger.core import invoicing
+from subledger.core.calendar import Period
 from subledger.core.errors import InvalidInterval
+from subledger.core.proration import charged_until
 from subledger.core.states import SUBSCRIPTION, can, step
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
@@ -32,7 +34,7 @@ from subledger.services.billing.usecases.conditions import conditions_of
 from subledger.services.billing.usecases.end import lock_any
 from subledger.services.billing.usecases.resume import phase, status_again
 from subledger.services.billing.usecases.subscribe import INCOMPLETE_FOR, activate_at_once
-from subledger.services.billing.usecases.timelines import timeline
+from subledger.services.billing.usecases.timelines import mode_of, timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +123,8 @@ async def _go_on(
     tx: Tx, memory: TermsMemory, row: Row[Any], at: datetime, cause: UUID | None
 ) -> None:
     """The period that was charged goes on to its end. If it was cut by an end that was planned,
-    the next invoice bills the rest; and of what is billed in arrears, what the last invoice has not
-    billed already."""
+    the next invoice bills the rest; and of what is billed in arrears, what is served from now
+    on."""
     key = (row.tenant_id, row.plan_version_id)
     terms = (await memory.load(tx, [key]))[key]
     status, grace = await status_again(tx, row, terms, at, "kept")
@@ -132,10 +134,22 @@ async def _go_on(
         values["dirty_from_period"] = row.period_number
         await subscriptions.change_subscriptions(tx, [values])
     await subscriptions.begin_again(tx, [values])
+    if terms.in_arrears(row.currency):
+        await phases.insert_phases(tx, _left_out(row, at))
     if row.parked_reason is None:
         await subscriptions.put_renewals(tx, [values])
     await recording.record(tx, row, "reactivated", effective_at=at, at=at)
     tx.emit([recording.told(events.SUBSCRIPTION_REACTIVATED, values, terms, at, cause, more=grace)])
+
+
+def _left_out(row: Row[Any], at: datetime) -> Sequence[dict[str, Any]]:
+    """The time since the end, for which nothing is billed in arrears; a last day that was charged
+    whole is none of it."""
+    period = Period(row.current_period_start_at, row.current_period_end_at)
+    from_at = charged_until(row.ended_at, period, mode_of(row._asdict()), row.timezone)
+    if from_at >= at:
+        return []
+    return [phase(row, from_at, at, is_ended=True), phase(row, at, at)]
 
 
 async def _begin(

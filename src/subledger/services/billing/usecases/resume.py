@@ -318,9 +318,15 @@ async def _rest_of_extended(tx: Tx, memory: TermsMemory, planned: PlannedResume)
 
 
 def phase(
-    row: Row[Any], from_at: datetime, at: datetime, *, is_paused: bool = False
+    row: Row[Any],
+    from_at: datetime,
+    at: datetime,
+    *,
+    is_paused: bool = False,
+    is_ended: bool = False,
 ) -> dict[str, Any]:
-    """A phase of a subscription as it is now, or of a pause that costs nothing."""
+    """A phase of a subscription as it is now, of a pause that costs nothing, or of the time until
+    it went on after its end."""
     return {
         "tenant_id": row.tenant_id,
         "subscription_id": row.id,
@@ -329,6 +335,7 @@ def phase(
         "quantity": row.quantity,
         "recorded_at": at,
         "is_paused": is_paused,
+        "is_ended": is_ended,
     }
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Row
 from subledger.core.calendar import boundary, times_in
 from subledger.core.cycles import boundary_from
 from subledger.core.errors import CoreError
-from subledger.core.pricing import PriceModel
+from subledger.core.pricing import Commitment, PriceModel
 from subledger.core.proration import By, ByTime, Denominator, Mode, Rounds
 from subledger.core.timeline import FirstPeriod, Item, Line, Phase, Timeline, Timing
 from subledger.platform.db import Tx
@@ -45,6 +45,9 @@ class Stage:
     quantity: Decimal
     is_paused: bool = False
     """It pays for nothing then."""
+    is_ended: bool = False
+    """It had ended, and goes on later in what was paid in advance: in arrears it pays for nothing
+    then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,8 @@ def timeline(
         for from_at in _moments(subscription, its, conditions, each.from_at, next_at):
             setting_up = sets_up and each.from_at == begins_at
             items = _items(subscription, its, each.quantity, conditions, from_at, setting_up)
+            if each.is_ended:
+                items = tuple(filter(_runs_on, items))
             phases.append(Phase(from_at, items))
     tenant = subscription["tenant_id"]
     return Timeline(
@@ -107,6 +112,13 @@ def timeline(
         tax_rounding=conditions.taxes.rounding(tenant),
         tax_ties=conditions.taxes.ties(tenant),
     )
+
+
+def _runs_on(item: Item) -> bool:
+    """Whether an item is for the time in which a subscription had ended too: it was paid before, or
+    nothing of it is shared by time."""
+    by_time = not item.metered and not isinstance(item.model, Commitment)
+    return item.timing is not Timing.ARREARS or not by_time
 
 
 def _moments(
@@ -193,6 +205,7 @@ async def history(
                 each.plan_version_id,
                 each.quantity,
                 each.is_paused,
+                each.is_ended,
             )
             for each, following in zip(found[key], [*found[key][1:], None], strict=True)
             if following is None or following.from_at > row["cycle_started_at"]
