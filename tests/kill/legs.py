@@ -30,6 +30,8 @@ class Client(Protocol):
 
     async def get(self, path: str, **query: Any) -> Any: ...
 
+    async def until(self, path: str, field: str, *wanted: str) -> Any: ...
+
     async def there(self, path: str, body: Any, *, key: str) -> None:
         """A request to the sandbox provider itself."""
         ...
@@ -79,8 +81,48 @@ async def connections(client: Client, plan: str) -> None:
     await client.send("POST", "disconnect", f"{path}/close", None, 409)
 
 
+async def two_stages(client: Client, plan: str) -> None:
+    """What is owed is authorized and let go, authorized again and taken."""
+    customer, invoice = await _owing(client, "stages", plan)
+    card = {"customer_id": customer, "test_kind": "visa_ok", "make_default": True}
+    method = await client.send("POST", "good-stages", "/v1/payment-methods", card)
+    wish = {"invoice_id": invoice, "payment_method_id": method["id"], "capture_method": "manual"}
+    for name, end in (("first", "cancel"), ("second", "capture")):
+        payment = await client.send("POST", f"authorize-{name}", "/v1/payments", wish, 402, 409)
+        if "id" not in payment:
+            return  # it never came there, or another that is unknown holds the invoice
+        path = f"/v1/payments/{payment['id']}"
+        if await _decided(client, path) == "authorized":
+            await client.send("POST", f"{end}-{name}", f"{path}/{end}", {}, 409)
+            await _decided(client, path)
+
+
+async def own_money(client: Client, plan: str) -> None:
+    """Money into the account, which then pays what is owed."""
+    customer, _ = await _owing(client, "own-money", plan)
+    card = {"customer_id": customer, "test_kind": "visa_ok", "make_default": True}
+    method = await client.send("POST", "good-own-money", "/v1/payment-methods", card)
+    body = {"amount_minor": 1_200, "currency": "EUR", "payment_method_id": method["id"]}
+    path = f"/v1/customers/{customer}"
+    payment = await client.send("POST", "top-up", f"{path}/payments", body)
+    await _decided(client, f"/v1/payments/{payment['id']}")
+    await client.send("POST", "apply", f"{path}/apply-unapplied", None, 409)
+
+
+async def reconciliation(client: Client, plan: str) -> None:
+    """What the provider lists is compared with what is booked."""
+    del plan
+    for each in (await client.get("/v1/connections"))["data"]:
+        if each["status"] == "active":
+            path = f"/v1/connections/{each['id']}/reconcile"
+            begun = await client.send("POST", f"reconcile-{each['id']}", path, {})
+            await client.until(f"/v1/reconciliations/{begun['id']}", "status", "done")
+
+
 Leg = Callable[[Client, str], Awaitable[None]]
-LEGS: tuple[Leg, ...] = (refunds, a_page_let_go, connections)
+LEGS: tuple[Leg, ...] = (
+    refunds, a_page_let_go, connections, two_stages, own_money, reconciliation,
+)  # fmt: skip
 """Lived in this order before the clock moves; each is given the plan that is sold."""
 
 
@@ -126,6 +168,29 @@ async def _bought(client: Client, name: str, customer: str, plan: str) -> Any:
             return payment if payment["status"] == "succeeded" else None
         await asyncio.sleep(0.05)
     return None
+
+
+async def _owing(client: Client, name: str, plan: str) -> tuple[str, str]:
+    """A customer whose first payment was refused, and the invoice of it."""
+    customer = await _customer(client, name)
+    card = {"customer_id": customer, "test_kind": "soft_decline", "make_default": True}
+    await client.send("POST", f"method-{name}", "/v1/payment-methods", card)
+    body = {"customer_id": customer, "plan_id": plan}
+    refused = await client.send("POST", f"buy-{name}", "/v1/subscriptions", body, 402)
+    subscription = refused.get("subscription_id") or refused["id"]
+    page = await client.get("/v1/invoices", subscription_id=subscription, limit=50)
+    invoice = next(row["id"] for row in page["data"] if row["reason"] == "subscription_create")
+    payment = await _newest(client, invoice)
+    await _decided(client, f"/v1/payments/{payment['id']}")
+    return customer, invoice
+
+
+async def _decided(client: Client, path: str) -> str:
+    """What became of a payment, or that it is unknown until the clock moves on."""
+    found = await client.until(
+        path, "status", "authorized", "succeeded", "failed", "canceled", "unknown"
+    )
+    return str(found["status"])
 
 
 async def _newest(client: Client, invoice: str) -> Any:

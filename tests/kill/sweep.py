@@ -20,11 +20,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from typing import TypeVar
 
 import asyncpg
 from sqlalchemy.engine import make_url
@@ -37,6 +39,9 @@ from subledger.services.identity.usecases.create_tenants import TenantRequest, c
 from tests.kill import scenario
 from tests.postgres import Server, plan_once, restart_server, start_server, stop_server
 
+T = TypeVar("T")
+Cluster = tuple[Server, str]
+"""A server of the sweep's own, and the key of the tenant in its template."""
 QUIET_WITHIN_S = 60
 CLUSTERS = 4
 POSTGRES = ("up", "restarted")
@@ -65,20 +70,13 @@ NEVER: dict[str, str] = {
     "webhooks.replay": "tests/payments kills there",
     "payments.give_up_waiting": "nobody has to wait that long here",
     "payments.find_customer": "customers are known in time",
-    "payments.reconcile": "tests/stories/test_reconciliation_crashes.py kills there",
+    "payments.reconcile_daily": "a switch; tests/stories/test_reconciliation.py",
     "payments.repair": "tests/stories/test_reconciliation_crashes.py kills there",
     "payments.measure_states": "reads only",
     "billing.read_books": "reads only",
     "sandbox.set_terms": "tests/stories/test_reconciliation.py",
     "sandbox.spend_silence": "a fault that the scenario does not set",
     "payments.refund_give_up": "nobody has to wait that long here; tests/stories kills there",
-    "payments.capture": "tests/stories/test_capture_crashes.py kills there",
-    "payments.claim_captures": "tests/stories/test_capture_crashes.py kills there",
-    "payments.record_captures": "tests/stories/test_capture_crashes.py kills there",
-    "payments.request_capture": "tests/stories/test_capture_crashes.py kills there",
-    "sandbox.authorize": "tests/stories/test_two_stage.py",
-    "sandbox.capture": "tests/stories/test_capture_crashes.py kills there",
-    "sandbox.void": "tests/stories/test_capture_crashes.py kills there",
     "tests.": "this harness",
     "webhooks.purge": "bodies are forgotten after 30 days",
     "_expire_keys": "keys are forgotten after 72 hours",
@@ -91,7 +89,10 @@ NEVER: dict[str, str] = {
 
 SUBJECTS: dict[str, tuple[str, ...]] = {
     "charge": ("payments.charge.", "payments.claim_charges", "payments.record_results",
-               "payments.request_payment", "sandbox.charge"),
+               "payments.request_payment", "payments.request_top_up", "sandbox.charge"),
+    "capture": ("payments.capture", "payments.claim_captures", "payments.record_captures",
+                "payments.request_capture", "sandbox.authorize", "sandbox.capture",
+                "sandbox.void"),
     "refund": ("payments.refund", "billing.grant_refunds", "sandbox.refund"),
     "hosted page": ("payments.checkout", "payments.claim_pages", "payments.assign_connection",
                     "payments.request_cancel", "sandbox.open_page", "sandbox.try_page",
@@ -101,7 +102,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "reservation": ("billing.reserve_collections", "billing.consume", "payments.reserve.",
                     "payments.record_reservations"),
     "reconcile": ("payments.ask_due", "payments.claim_questions", "payments.fetch",
-                  "payments.record_answers", "payments.let_go_holds"),
+                  "payments.record_answers", "payments.reconcile", "payments.let_go_holds"),
     "dispute": ("payments.dispute", "sandbox.open_dispute", "sandbox.close_dispute"),
 }  # fmt: skip
 """Where money comes in: beginnings of names. What the scenario passes there is swept by default."""
@@ -265,7 +266,33 @@ def kill_once(server: Server, key: str, point: str, nth: int, postgres: str) -> 
         asyncio.run(_drop(server, make_url(url).database or ""))
 
 
-def _cluster() -> tuple[Server, str]:
+def kill_in_a_row(server: Server, key: str, row: Sequence[str]) -> list[Outcome]:
+    """Die at the first passing of each of these points, one process after the other on one
+    database, then live on and judge: each kill is judged by what all of them left. A point that a
+    process does not pass any more after those before it has a database of its own."""
+    url = asyncio.run(_clone(server, f"kill_{os.getpid()}_{abs(hash(tuple(row)))}"))
+    killed: list[str] = []
+    code, wrong, took_s = 0, list[str](), 0.0
+    try:
+        for point in row:
+            code, wrong, took_s = _run(url, key, f"{point}:1")
+            if code != -signal.SIGKILL:
+                break  # it lived to the end of the story
+            killed.append(point)
+        else:
+            code, wrong, took_s = _run(url, key, None)
+            if code != 0 and not wrong:
+                wrong = [f"the last process ended with {code}"]
+    finally:
+        asyncio.run(_drop(server, make_url(url).database or ""))
+    if wrong:
+        wrong = [f"killed at {', '.join(killed)}: {each}" for each in wrong]
+    found = [Outcome(each, 1, "up", True, code, round(took_s, 1), list(wrong)) for each in killed]
+    rest = [each for each in row if each not in killed]
+    return found + [kill_once(server, key, each, 1, "up") for each in rest]
+
+
+def _cluster() -> Cluster:
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o711)
     server = start_server(folder)
@@ -280,9 +307,7 @@ def sweep(
     clusters: int = CLUSTERS,
 ) -> list[Outcome]:
     """All of it, on servers of its own; a first hit that never happens is wrong."""
-    idle: SimpleQueue[tuple[Server, str]] = SimpleQueue()
-    mine = [_cluster() for _ in range(clusters)]
-    try:
+    with _clusters(clusters) as mine:
         counted = census(*mine[0]) if max(hits) > 1 else {}
         kills = [
             (point, nth, mode)
@@ -291,21 +316,50 @@ def sweep(
             for mode in postgres
             if nth == 1 or counted.get(point, 0) > 1
         ]
-        for each in mine:
-            idle.put(each)
 
-        def kill(what: tuple[str, int, str]) -> Outcome:
-            server, key = idle.get()
-            try:
-                return _judged(kill_once(server, key, *what))
-            finally:
-                idle.put((server, key))
+        def once(server: Server, key: str, what: tuple[str, int, str]) -> list[Outcome]:
+            return [kill_once(server, key, *what)]
 
-        with ThreadPoolExecutor(clusters) as pool:
-            return list(pool.map(kill, kills))
+        return _side_by_side(mine, once, kills)
+
+
+def sweep_in_rows(wanted: Sequence[str], *, of: int, clusters: int = CLUSTERS) -> list[Outcome]:
+    """Each point's first hit, ``of`` so many in one database's life: a row's points lie far apart
+    in the story, each process comes further than the one before it."""
+    with _clusters(clusters) as mine:
+        order = list(census(*mine[0]))
+        known = [each for each in order if each in wanted]
+        known += [each for each in wanted if each not in order]
+        rows = -(-len(known) // of)
+        return _side_by_side(mine, kill_in_a_row, [known[n::rows] for n in range(rows)])
+
+
+@contextmanager
+def _clusters(n: int) -> Iterator[list[Cluster]]:
+    mine = [_cluster() for _ in range(n)]
+    try:
+        yield mine
     finally:
         for server, _ in mine:
             stop_server(server)
+
+
+def _side_by_side(
+    mine: Sequence[Cluster], kill: Callable[[Server, str, T], list[Outcome]], given: Sequence[T]
+) -> list[Outcome]:
+    idle: SimpleQueue[Cluster] = SimpleQueue()
+    for each in mine:
+        idle.put(each)
+
+    def one(what: T) -> list[Outcome]:
+        server, key = idle.get()
+        try:
+            return [_judged(each) for each in kill(server, key, what)]
+        finally:
+            idle.put((server, key))
+
+    with ThreadPoolExecutor(len(mine)) as pool:
+        return [outcome for found in pool.map(one, given) for outcome in found]
 
 
 def _judged(each: Outcome) -> Outcome:
