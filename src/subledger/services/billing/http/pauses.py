@@ -18,6 +18,9 @@ from subledger.services.billing.usecases import pause, resume
 from subledger.services.billing.usecases.pause import PauseRequest
 from subledger.services.billing.usecases.resume import ResumeRequest
 
+_NOW = Resume()
+"""Of a request without a body."""
+
 _PAUSING = (
     "not_found",
     "subscription_ended",
@@ -128,7 +131,10 @@ def _add_resume(routes: APIRouter, actions: Actions, memory: TermsMemory) -> Non
         responses={**problems(*_RESUMING, "forbidden")},
     )
     async def resume_subscription(
-        subscription_id: SubscriptionId, body: Resume, caller: CallerAdmin, response: Response
+        subscription_id: SubscriptionId,
+        caller: CallerAdmin,
+        response: Response,
+        body: Resume = _NOW,
     ) -> Subscription:
         async def do(tx: Tx) -> None:
             try:
@@ -167,7 +173,7 @@ def _add_previews(routes: APIRouter, database: Database, memory: TermsMemory) ->
         responses={**problems(*_RESUMING)},
     )
     async def preview_resume(
-        subscription_id: SubscriptionId, body: Resume, caller: CallerRead
+        subscription_id: SubscriptionId, caller: CallerRead, body: Resume = _NOW
     ) -> PausePreview:
         async with database.transaction(READ, tenants=[caller.tenant_id]) as tx:
             try:

@@ -24,6 +24,9 @@ from subledger.services.billing.terms import TermsMemory
 from subledger.services.billing.usecases import reactivate
 from subledger.services.billing.usecases.reactivate import ReactivateRequest
 
+_AS_IT_WAS = Reactivate.model_validate({})
+"""Of a request without a body."""
+
 
 def add(
     routes: APIRouter,
@@ -55,8 +58,9 @@ def add(
         },
     )
     async def reactivate_subscription(
-        subscription_id: SubscriptionId, body: Reactivate, caller: CallerAdmin, response: Response
-    ) -> Purchase:
+        subscription_id: SubscriptionId, caller: CallerAdmin, response: Response,
+        body: Reactivate = _AS_IT_WAS,
+    ) -> Purchase:  # fmt: skip
         request = ReactivateRequest(
             tenant_id=caller.tenant_id,
             subscription_id=subscription_id,

@@ -18,6 +18,8 @@ from subledger.services.payments.schemas import NewCapture, Payment, PaymentId
 from subledger.services.payments.usecases.capture import want_capture
 
 _CAPTURE = story("payments.request_capture")
+_EVERYTHING = NewCapture()
+"""Of a request without a body."""
 
 
 def router(database: Database, keys: Keys, *, waiting: Waiting, addresses: Addresses) -> APIRouter:
@@ -43,7 +45,10 @@ def router(database: Database, keys: Keys, *, waiting: Waiting, addresses: Addre
         },
     )
     async def capture_payment(
-        payment_id: PaymentId, body: NewCapture, caller: CallerAdmin, response: Response
+        payment_id: PaymentId,
+        caller: CallerAdmin,
+        response: Response,
+        body: NewCapture = _EVERYTHING,
     ) -> Payment:
         async def work(tx: Tx, _: UUID) -> None:
             await want_capture(tx, caller.tenant_id, payment_id, body.amount_minor)

@@ -28,6 +28,8 @@ from subledger.services.payments.usecases import begin_runs
 _BEGIN = story("payments.reconcile_begin")
 _DAILY = story("payments.reconcile_daily")
 _READ = story("payments.read_reconciliations", reads=True)
+_AS_EVER = NewReconciliation()
+"""Of a request without a body."""
 
 
 def router(database: Database, keys: Keys) -> APIRouter:
@@ -59,9 +61,9 @@ def _add_begin(routes: APIRouter, database: Database, keys: Keys) -> None:
     )
     async def reconcile_connection(
         connection_id: ConnectionId,
-        body: NewReconciliation,
         caller: CallerAdmin,
         response: Response,
+        body: NewReconciliation = _AS_EVER,
     ) -> Reconciliation:
         async def work(tx: Tx, new_id: UUID) -> None:
             await begin_runs.begin(

@@ -27,6 +27,8 @@ from subledger.services.payments.usecases.refunds import Wish, refusal, request
 
 _REFUND = story("payments.refund_request")
 _READ = story("payments.read_refunds", reads=True)
+_ALL_OF_IT = NewRefund()
+"""Of a request without a body."""
 
 
 def router(database: Database, keys: Keys, *, waiting: Waiting, refunding: Refunding) -> APIRouter:
@@ -93,7 +95,7 @@ def _preview_route(routes: APIRouter, *, waiting: Waiting, refunding: Refunding)
         },
     )
     async def preview_refund(
-        payment_id: PaymentId, body: NewRefund, caller: CallerRead
+        payment_id: PaymentId, caller: CallerRead, body: NewRefund = _ALL_OF_IT
     ) -> RefundPreview:
         wish = _wish(caller, payment_id, body)
         await refunding.check_part(wish)

@@ -21,6 +21,8 @@ from subledger.services.payments.schemas import CustomerId, MethodSetup, NewSetu
 from subledger.services.payments.usecases import setups
 
 _START = story("payments.start_setup")
+_PLAIN = NewSetup()
+"""Of a request without a body."""
 
 
 def router(
@@ -48,7 +50,10 @@ def router(
         },
     )
     async def set_up_payment_method(
-        customer_id: CustomerId, body: NewSetup, caller: CallerAdmin, response: Response
+        customer_id: CustomerId,
+        caller: CallerAdmin,
+        response: Response,
+        body: NewSetup = _PLAIN,
     ) -> MethodSetup:
         customer = await lists.require_customer(
             waiting, caller, customer_id, pointer="/path/customer_id"
