@@ -34,7 +34,9 @@ BY_WALL_CLOCK = "identity.find_key."
 _WALL_TIME = (
     "UPDATE payments.attempts SET claimed_at = claimed_at - interval '1 hour'"
     " WHERE state = 'in_flight'",
-    "UPDATE payments.attempts SET ready_at = ready_at - interval '1 hour' WHERE state = 'ready'",
+    # What a kill switch holds is ready in the year 9999, and stays so.
+    "UPDATE payments.attempts SET ready_at = ready_at - interval '1 hour' WHERE state = 'ready'"
+    " AND ready_at < '9999-01-01'",
     "UPDATE payments.refetches SET claimed_at = claimed_at - interval '1 hour'",
     "UPDATE payments.refund_looks SET claimed_at = claimed_at - interval '1 hour'",
     "UPDATE payments.refunds SET claimed_at = claimed_at - interval '1 hour',"

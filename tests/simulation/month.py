@@ -16,7 +16,7 @@ from typing import Any
 from tests.simulation import operations
 from tests.simulation.asking import OK, Asking
 from tests.simulation.life import ONE_AT_A_TIME, Died, Life
-from tests.simulation.operations.paying import FAULTS, set_fault
+from tests.simulation.operations.paying import FAULTS, set_fault, stopped_jobs, turn
 from tests.simulation.people import Request
 from tests.simulation.selling import Shelf, open_shop
 
@@ -117,6 +117,8 @@ class Month(Asking):
             await self.send(request)
         for mode in FAULTS:
             await set_fault(self, mode, 0)
+        for job in await stopped_jobs(self):
+            await turn(self, job, on=False)
         for each in await self.get_all("/v1/plan-migrations"):
             if each["status"] == "paused":
                 await self.must(f"/v1/plan-migrations/{each['id']}/resume", expect=200)

@@ -126,6 +126,25 @@ async def change_dunning(month: Month, _: Person) -> None:
     await month.ask("change dunning", None, "/v1/dunning-policy", body, how=how, method="PUT")
 
 
+async def switch(month: Month, _: Person) -> None:
+    """A job of the shop is stopped; what is stopped mostly goes on."""
+    stopped = await stopped_jobs(month)
+    if stopped and month.draw.random() < 0.7:
+        await turn(month, month.draw.choice(stopped), on=False)
+    else:
+        await turn(month, month.draw.choice(("renewals", "collections", "dunning")), on=True)
+
+
+async def stopped_jobs(month: Month) -> list[str]:
+    switches = (await month.get("/v1/kill-switches"))["data"]
+    return sorted(each["job"] for each in switches if each["on"])
+
+
+async def turn(month: Month, job: str, *, on: bool) -> None:
+    how, body = "on" if on else "off", {"on": on, "reason": "seen in a dream"}
+    await month.ask("switch", None, f"/v1/kill-switches/{job}", body, how=how, method="PUT")
+
+
 async def move_clock(month: Month, _: Person) -> None:
     clock = await month.get("/v1/clock")
     if clock["clock_move_id"] or month.waits("time"):
@@ -154,5 +173,6 @@ OPERATIONS = (
     operation("visit page", 8, visit_page),
     operation("fault", 4, fault),
     operation("change dunning", 2, change_dunning, is_shops=True),
+    operation("switch", 3, switch, is_shops=True),
     operation("time", 40, move_clock, "clock_is_moving", "clock_backwards"),
 )
