@@ -33,7 +33,7 @@ async def migrate(month: Month, who: Person) -> None:
     if to == "plan":
         body["to_plan_id"] = plans[draw.choice(sorted(plans.keys() - {name}))]
     await month.ask("migrate", None, "/v1/plan-migrations", body, how=f"{to}, {body['at']}")
-    if draw.random() < 0.5:
+    if draw.random() < 0.8:
         await steer_migration(month, who)
 
 
@@ -44,7 +44,7 @@ async def steer_migration(month: Month, _: Person) -> None:
     if not mine:
         return month.nothing("steer migration")
     pausing = all(each["status"] == "running" for each in found if each["id"] in mine)
-    how = month.draw.choice(("pause", "pause", "cancel") if pausing else ("resume", "cancel"))
+    how = month.draw.choice(("pause", "cancel") if pausing else ("resume", "cancel"))
     path = f"/v1/plan-migrations/{month.draw.choice(mine)}/{how}"
     await month.ask("steer migration", None, path, None, how=how)
 
