@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -43,6 +44,7 @@ T = TypeVar("T")
 Cluster = tuple[Server, str]
 """A server of the sweep's own, and the key of the tenant in its template."""
 QUIET_WITHIN_S = 60
+STACK = ".stack"
 CLUSTERS = 4
 POSTGRES = ("up", "restarted")
 SECRET = "sweep"
@@ -196,6 +198,7 @@ def _child(url: str, key: str, crash_at: str | None, said: str) -> None:
     if crash_at:
         os.environ["CRASH_AT"] = crash_at
     _hush()
+    faulthandler.register(signal.SIGUSR1, file=open(said + STACK, "w"), all_threads=False)  # noqa: SIM115
     try:
         wrong = asyncio.run(scenario.live(url, SECRET, key))
         Path(said).write_text(json.dumps(wrong))
@@ -214,12 +217,24 @@ def _run(url: str, key: str, crash_at: str | None) -> tuple[int, list[str], floa
         process.start()
         process.join(QUIET_WITHIN_S)
         if process.is_alive():
+            where = _where(process.pid or 0, Path(said + STACK))
             process.kill()
             process.join()
-            return -1, [f"not quiet within {QUIET_WITHIN_S} s"], time.monotonic() - began
+            wrong = [f"not quiet within {QUIET_WITHIN_S} s; {where}"]
+            return -1, wrong, time.monotonic() - began
         took_s = time.monotonic() - began
         wrong = json.loads(Path(said).read_text()) if Path(said).exists() else []
         return process.exitcode or 0, wrong, took_s
+
+
+def _where(pid: int, stack: Path) -> str:
+    """Where a process that is not quiet is: one that waits at a lock since it was forked is the
+    harness's fault, one that waits for its loop is ours."""
+    if not stack.exists():
+        return "it never began"
+    os.kill(pid, signal.SIGUSR1)
+    time.sleep(0.5)
+    return " < ".join(stack.read_text().split("\n")[1:6])
 
 
 def census(server: Server, key: str) -> dict[str, int]:
