@@ -14,6 +14,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 from sqlalchemy.engine import make_url
@@ -69,6 +70,13 @@ def _unprivileged() -> str | None:
     raise NoServer("running as root, and there is no user postgres or nobody to become")
 
 
+def _become(user: str | None) -> dict[str, Any]:
+    """What makes a subprocess another user's, in that user's own group alone."""
+    if user is None:
+        return {}
+    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+
+
 def start_server(folder: Path, *, fsync: bool = False) -> Server:
     """Start a server with its data in ``folder / "data"``; ``stop_server`` ends it.
 
@@ -86,8 +94,7 @@ def start_server(folder: Path, *, fsync: bool = False) -> Server:
         owner = pwd.getpwnam(user)
         for each in (data, sockets, secret):
             os.chown(each, owner.pw_uid, owner.pw_gid)
-    group = None if user is None else pwd.getpwnam(user).pw_gid
-    groups = None if user is None else list[int]()
+    become = _become(user)
     made = subprocess.run(
         [
             *(str(binaries / "initdb"), "-D", str(data), f"--pwfile={secret}"),
@@ -98,9 +105,7 @@ def start_server(folder: Path, *, fsync: bool = False) -> Server:
         capture_output=True,
         text=True,
         check=False,
-        user=user,
-        group=group,
-        extra_groups=groups,
+        **become,
     )
     if made.returncode != 0:
         raise NoServer(f"initdb failed: {made.stderr.strip()}")
@@ -126,9 +131,7 @@ def start_server(folder: Path, *, fsync: bool = False) -> Server:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            user=user,
-            group=group,
-            extra_groups=groups,
+            **become,
         )
     url = f"postgresql+asyncpg://postgres:{password}@/postgres?host={sockets}&port={port}"
     server = Server(
@@ -164,11 +167,10 @@ def restart_server(server: Server) -> None:
         if time.monotonic() > deadline:
             raise NoServer("the server does not stop")
         time.sleep(0.02)
-    group = None if user is None else pwd.getpwnam(user).pw_gid
     with (data.parent / "server.log").open("ab") as log:
         process = subprocess.Popen(
             command, cwd="/", stdout=log, stderr=log, start_new_session=True,
-            user=user, group=group, extra_groups=None if user is None else list[int](),
+            **_become(user),
         )  # fmt: skip
     _wait_until_ready(process, data, data.parent / "server.log")
 
@@ -196,6 +198,7 @@ def stop_server(server: Server) -> None:
 
 
 def remove(folder: Path) -> None:
+    """Stop the server that has its data in the folder, if one runs, and remove all of it."""
     pid_file = folder / "data" / "postmaster.pid"
     if pid_file.exists():
         pid = int(pid_file.read_text().split()[0])

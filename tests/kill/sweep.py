@@ -45,6 +45,7 @@ Cluster = tuple[Server, str]
 """A server of the sweep's own, and the key of the tenant in its template."""
 QUIET_WITHIN_S = 60
 STACK = ".stack"
+"""What the file is called in which a process says where it waits, after the name of its verdict."""
 CLUSTERS = 4
 POSTGRES = ("up", "restarted")
 SECRET = "sweep"
@@ -198,7 +199,8 @@ def _child(url: str, key: str, crash_at: str | None, said: str) -> None:
     if crash_at:
         os.environ["CRASH_AT"] = crash_at
     _hush()
-    faulthandler.register(signal.SIGUSR1, file=open(said + STACK, "w"), all_threads=False)  # noqa: SIM115
+    stack = os.open(said + STACK, os.O_WRONLY | os.O_CREAT)  # open until the process ends
+    faulthandler.register(signal.SIGUSR1, file=stack, all_threads=False)
     try:
         wrong = asyncio.run(scenario.live(url, SECRET, key))
         Path(said).write_text(json.dumps(wrong))
