@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import faulthandler
 import json
-import multiprocessing
 import os
 import signal
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -37,15 +34,13 @@ from subledger.platform import crashpoints, migrate
 from subledger.platform.db import Database, story
 from subledger.platform.eventlog.writer import append
 from subledger.services.identity.usecases.create_tenants import TenantRequest, create_tenants
-from tests.kill import scenario
+from tests.kill import process, scenario
 from tests.postgres import Server, plan_once, restart_server, start_server, stop_server
 
 T = TypeVar("T")
 Cluster = tuple[Server, str]
 """A server of the sweep's own, and the key of the tenant in its template."""
 QUIET_WITHIN_S = 60
-STACK = ".stack"
-"""What the file is called in which a process says where it waits, after the name of its verdict."""
 CLUSTERS = 4
 POSTGRES = ("up", "restarted")
 SECRET = "sweep"
@@ -188,55 +183,21 @@ async def _drop(server: Server, name: str) -> None:
     await admin.close()
 
 
-def _hush() -> None:
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-
-
-def _child(url: str, key: str, crash_at: str | None, said: str) -> None:
-    """A whole process: services, loops, requests. Forked, so that imports are paid once."""
-    os.environ.pop("CRASH_AT", None)
-    if crash_at:
-        os.environ["CRASH_AT"] = crash_at
-    _hush()
-    stack = os.open(said + STACK, os.O_WRONLY | os.O_CREAT)  # open until the process ends
-    faulthandler.register(signal.SIGUSR1, file=stack, all_threads=False)
-    try:
-        wrong = asyncio.run(scenario.live(url, SECRET, key))
-        Path(said).write_text(json.dumps(wrong))
-        os._exit(0)
-    except BaseException as error:
-        Path(said).write_text(json.dumps([f"{type(error).__name__}: {error}"[:1500]]))
-        os._exit(3)
-
-
 def _run(url: str, key: str, crash_at: str | None) -> tuple[int, list[str], float]:
-    fork = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory() as folder:
-        said = str(Path(folder) / "said")
+        said = Path(folder) / "said"
         began = time.monotonic()
-        process = fork.Process(target=_child, args=(url, key, crash_at, said))
-        process.start()
-        process.join(QUIET_WITHIN_S)
-        if process.is_alive():
-            where = _where(process.pid or 0, Path(said + STACK))
-            process.kill()
-            process.join()
+        dying = process.start(process.live, url, SECRET, key, crash_at, str(said))
+        dying.join(QUIET_WITHIN_S)
+        if dying.is_alive():
+            where = process.where(dying.pid or 0, said)
+            dying.kill()
+            dying.join()
             wrong = [f"not quiet within {QUIET_WITHIN_S} s; {where}"]
             return -1, wrong, time.monotonic() - began
         took_s = time.monotonic() - began
-        wrong = json.loads(Path(said).read_text()) if Path(said).exists() else []
-        return process.exitcode or 0, wrong, took_s
-
-
-def _where(pid: int, stack: Path) -> str:
-    """Where a process that is not quiet is: one that waits at a lock since it was forked is the
-    harness's fault, one that waits for its loop is ours."""
-    if not stack.exists():
-        return "it never began"
-    os.kill(pid, signal.SIGUSR1)
-    time.sleep(0.5)
-    return " < ".join(stack.read_text().split("\n")[1:6])
+        wrong = json.loads(said.read_text()) if said.exists() else []
+        return dying.exitcode or 0, wrong, took_s
 
 
 def census(server: Server, key: str) -> dict[str, int]:
@@ -244,23 +205,12 @@ def census(server: Server, key: str) -> dict[str, int]:
     url = asyncio.run(_clone(server, "kill_census"))
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "said"
-        fork = multiprocessing.get_context("fork")
-        process = fork.Process(target=_count, args=(url, key, str(said)))
-        process.start()
-        process.join(QUIET_WITHIN_S)
-        assert process.exitcode == 0, "the scenario fails even if nobody dies"
+        counting = process.start(process.count, url, SECRET, key, str(said))
+        counting.join(QUIET_WITHIN_S)
+        assert counting.exitcode == 0, "the scenario fails even if nobody dies"
         counted: dict[str, int] = json.loads(said.read_text())
     asyncio.run(_drop(server, "kill_census"))
     return counted
-
-
-def _count(url: str, key: str, said: str) -> None:
-    _hush()
-    passed: Counter[str] = Counter()
-    crashpoints.install(lambda point: passed.update([point.name]))
-    wrong = asyncio.run(scenario.live(url, SECRET, key))
-    Path(said).write_text(json.dumps(passed))
-    os._exit(1 if wrong else 0)
 
 
 def kill_once(server: Server, key: str, point: str, nth: int, postgres: str) -> Outcome:
