@@ -9,9 +9,10 @@ import pytest
 from tests.stories.shop import Shop
 
 
-async def owing(shop: Shop) -> tuple[str, str, str]:
+async def owing(shop: Shop, name: str = "ada") -> tuple[str, str, str]:
     """A customer whose first payment was declined: ``(customer, subscription, invoice)``."""
-    viewer, plan = await shop.customer(), await shop.plan()
+    viewer = await shop.customer(name)
+    plan = shop.plans.get("basic") or await shop.plan()
     await shop.card(viewer, "soft_decline")
     refused = await shop.refused(viewer, plan)
     await shop.new_events(viewer)

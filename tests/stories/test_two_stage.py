@@ -164,14 +164,12 @@ async def test_of_captures_and_cancellations_at_once_one_counts(shop: Shop) -> N
     await shop.check()
 
 
-async def test_a_declined_authorization_fails_and_a_page_takes_no_part(shop: Shop) -> None:
+async def test_a_declined_authorization_fails(shop: Shop) -> None:
     viewer, _, invoice = await owing(shop)
     body = {"invoice_id": invoice, "capture_method": "manual"}
     declined = await shop.post("/v1/payments", body, expect=402)
     assert declined["code"] == "payment_declined"
     assert await shop.new_events(viewer) == ["payment.failed"]
-    page = await shop.post("/v1/payments", body | {"mode": "page"}, expect=422)
-    assert page["pointer"] == "/capture_method"
     plain = await shop.post("/v1/payments", {"invoice_id": invoice}, expect=402)
     refused = await ask(shop, {"id": plain["payment_id"]}, "capture", expect=409)
     assert refused["reason"] == "automatic"

@@ -108,7 +108,8 @@ class CaptureRequest:
 
 @dataclass(frozen=True, slots=True)
 class CheckoutRequest:
-    """Open a hosted page on which the payer pays this attempt and may save the method."""
+    """Open a hosted page on which the payer pays this attempt and may save the method. Without
+    ``capture`` the page only authorizes."""
 
     attempt_id: str
     amount_minor: int
@@ -119,6 +120,7 @@ class CheckoutRequest:
     description: str = ""
     invoice_id: str | None = None
     customer_id: str | None = None
+    capture: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +193,12 @@ class Succeeded:
 @dataclass(frozen=True, slots=True)
 class Authorized:
     """The money is set aside and not taken. ``expires_at`` (UTC): the provider lets it go then;
-    None if it does not say."""
+    None if it does not say. ``method`` is set when the provider saved one."""
 
     provider_ref: str
     amount_minor: int
     expires_at: datetime | None = None
+    method: SavedMethod | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ async def something(month: Month) -> None:
         return await ALL["buy"].do(month, who)
     if "drafts" in month.asked and month.draw.random() < 0.15:
         return await ALL["finalize"].do(month, who)
-    authorized = any("pay in two stages" in each.asked for each in month.people)
+    authorized = any(name.endswith("in two stages") for each in month.people for name in each.asked)
     if authorized and month.draw.random() < 0.1:
         return await ALL["capture"].do(month, who)
     fit = [each for each in ALL.values() if not (each.is_shops and month.shelf.is_steady)]

@@ -46,6 +46,8 @@ async def pay(month: Month, _: Person) -> None:
             how, body["capture_method"] = "in two stages", "manual"
     else:
         how, body = "page", body | {"mode": "page", **PAGE}
+        if month.draw.random() < 0.3:
+            how, body["capture_method"] = "page in two stages", "manual"
     await month.ask("pay", who, "/v1/payments", body, how=how)
 
 

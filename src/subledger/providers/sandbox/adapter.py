@@ -176,7 +176,7 @@ class SandboxAdapter:
         return Canceled(None) if status == 404 else self.read_charge(status, answer)
 
     def build_checkout(self, connection: Connection, request: CheckoutRequest) -> HttpRequest:
-        body = {
+        body: dict[str, Any] = {
             "attempt_id": request.attempt_id,
             "amount_minor": request.amount_minor,
             "currency": request.currency,
@@ -186,6 +186,8 @@ class SandboxAdapter:
             "description": request.description,
             **_metadata(request),
         }
+        if not request.capture:
+            body["capture"] = False
         return self._request(connection, "POST", "/v1/pages", body, request.attempt_id)
 
     def read_checkout(self, status: int, answer: Mapping[str, Any]) -> Outcome:
@@ -373,7 +375,9 @@ class SandboxAdapter:
     def _outcome(self, answer: Mapping[str, Any]) -> Outcome:
         if answer["status"] == "authorized":
             expires_at = datetime.fromisoformat(answer["expires_at"])
-            return Authorized(answer["id"], answer["amount_minor"], expires_at)
+            method = answer.get("method")
+            saved = None if method is None else self._method(method)
+            return Authorized(answer["id"], answer["amount_minor"], expires_at, saved)
         return self._in_one_stage(answer)
 
     def _in_one_stage(self, answer: Mapping[str, Any]) -> Outcome:

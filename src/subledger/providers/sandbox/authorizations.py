@@ -6,6 +6,7 @@ captured counts as money. A merchant's authorizations change one after the other
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -18,15 +19,19 @@ from subledger.providers.sandbox import (
     cards,
     faults,
     journal,
+    secure_store,
     settlements_store,
     store,
 )
-from subledger.providers.sandbox.journal import Asked, KeyReused, Told
+from subledger.providers.sandbox.journal import Asked, KeyReused, Raced, Told
 
 EXPIRES_AFTER: Final = timedelta(days=7)
 """An authorization that was neither captured nor voided is over then (tenant's clock)."""
-NO_ACTION: Final = "authentication_required"
-"""Code of a card that wants its payer asked: authorizing asks nobody."""
+FAULTS: Final = (faults.DECLINED, "charge_500", faults.NO_REPLY)
+_SHARED: Final = (
+    *("tenant_id", "idempotency_key", "id", "attempt_id", "token", "amount_minor", "currency"),
+    *("request_hash", "at"),
+)
 
 
 class NotThere(Exception):
@@ -41,11 +46,12 @@ class AlreadyCaptured(Exception):
     """It was captured, with another amount: an authorization is captured once."""
 
 
-async def authorize(tx: Tx, asked: Asked) -> Told:
-    """Set money aside once per idempotency key; a repeat is told how it stands. Raises KeyReused.
+async def authorize(tx: Tx, asked: Asked, *, faulty: bool) -> Told:
+    """Set money aside once per idempotency key; a repeat is told how it stands. A card that asks
+    its payer waits for the answer; one that would settle or be disputed later is simply authorized.
 
-    A card that would ask its payer is declined; one that would settle or be disputed later is
-    simply authorized.
+    ``faulty`` lets the tenant's fault settings spoil it. Raises KeyReused, and Raced if the payer
+    decides at this moment: look again.
     """
     tenant = asked.tenant_id
     await store.lock_merchant(tx, tenant)
@@ -55,9 +61,7 @@ async def authorize(tx: Tx, asked: Asked) -> Told:
         return known
     method_key = (tenant, asked.token)
     method = (await store.methods(tx, [method_key], lock=True)).get(method_key)
-    spoiled = await store.take_faults(
-        tx, {tenant: 1}, modes=[faults.DECLINED, "charge_500", faults.NO_REPLY]
-    )
+    spoiled = await store.take_faults(tx, {tenant: 1}, modes=FAULTS) if faulty else {}
     fault = next(iter(spoiled.get(tenant, ())), None)
     tries = {} if method is None else {method_key: method.tries}
     verdict = journal.judge(asked, method, tries, fault)
@@ -65,10 +69,27 @@ async def authorize(tx: Tx, asked: Asked) -> Told:
         await store.count_tries(
             tx, [{"tenant_id": tenant, "token": asked.token, "tries": tries[method_key]}]
         )
-    row = {
-        "tenant_id": tenant,
+    if not verdict.reply:
+        fault = faults.NO_REPLY
+    row = _row(asked, charge_id=tx.ids.new(), now=now)
+    refused = row | {"status": "declined", "code": verdict.code, "settles_at": None}
+    if verdict.code == cards.LOST:
+        return journal.told(refused, now, fault)
+    await settlements_store.add_subjects(tx, [asked])
+    if verdict.asks:
+        asking = journal.challenge(asked, row, state="open")
+        return (await journal.ask_payers(tx, [asking]))[tenant, asked.key][1]
+    if not verdict.captured:
+        await store.add_charges(tx, [refused])
+        return journal.told(refused, now, fault)
+    return _told(await set_aside(tx, row), now, fault)
+
+
+def _row(asked: Asked, *, charge_id: UUID, now: datetime) -> dict[str, Any]:
+    return {
+        "tenant_id": asked.tenant_id,
         "idempotency_key": asked.key,
-        "id": tx.ids.new(),
+        "id": charge_id,
         "attempt_id": asked.attempt_id,
         "token": asked.token,
         "amount_minor": asked.amount_minor,
@@ -76,31 +97,34 @@ async def authorize(tx: Tx, asked: Asked) -> Told:
         "request_hash": asked.hash(),
         "at": now,
     }
-    if verdict.asks or not verdict.captured:
-        code = NO_ACTION if verdict.asks else verdict.code
-        refused = row | {"status": "declined", "code": code, "settles_at": None}
-        await store.add_charges(tx, [refused])
-        return journal.told(refused, now, fault)
-    if not verdict.reply:
-        fault = faults.NO_REPLY
-    if verdict.code != cards.LOST:
-        await authorizations_store.add(
-            tx, row | {"state": "open", "expires_at": now + EXPIRES_AFTER}
-        )
-        await settlements_store.add_subjects(tx, [asked])
-    return _told(row | {"state": "open", "expires_at": now + EXPIRES_AFTER}, now, fault)
+
+
+async def set_aside(tx: Tx, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Authorize what ``row`` (a charge's, or a confirmed challenge's) asks for; as it stands."""
+    held = {name: row[name] for name in _SHARED}
+    held |= {"state": "open", "expires_at": row["at"] + EXPIRES_AFTER}
+    await authorizations_store.add(tx, held)
+    return held
 
 
 async def _known(tx: Tx, asked: Asked, now: datetime) -> Told | None:
     """What became of the key before."""
     key = (asked.tenant_id, asked.key)
     charge = (await store.charges_by_key(tx, [key])).get(key)
-    standing = charge or await authorizations_store.by_key(tx, *key)
+    held = await authorizations_store.by_key(tx, *key)
+    asking = (await secure_store.by_key(tx, [key])).get(key)
+    standing = charge or held or asking
     if standing is None:
         return None
     if bytes(standing.request_hash) != asked.hash():
         raise KeyReused
-    return told(standing, now) if charge is None else journal.told(charge, now)
+    if charge is not None:
+        return journal.told(charge, now)
+    if held is not None:
+        return told(held, now)
+    if standing.state != "open":
+        raise Raced
+    return journal.waiting(standing)
 
 
 async def capture(

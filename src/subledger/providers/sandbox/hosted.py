@@ -11,7 +11,7 @@ from uuid import UUID
 
 from subledger.platform import ids
 from subledger.platform.db import Database, Tx, story
-from subledger.providers.sandbox import cards, faults, methods_store, store, texts
+from subledger.providers.sandbox import authorizations, cards, faults, methods_store, store, texts
 from subledger.providers.sandbox.callbacks import tell_of_page as tell
 from subledger.providers.sandbox.frame import Agreed, Answer, card_table, html, notice, switch
 from subledger.providers.sandbox.http import wire
@@ -27,6 +27,8 @@ _CONSENT = (
 )
 _DECLINED = "The bank declined the payment. Try another card."
 _NO_TEST_CARD = "This is not one of the test cards. Never enter a real card here."
+_HELD = "Your bank keeps it for the shop, which takes it later or lets it go."
+_ONLY_HELD = "The amount is set aside on your card now, and taken later or let go."
 _TOO_MANY = "Too many tries. Ask the shop for a new page."
 
 
@@ -130,21 +132,21 @@ class HostedPages:
                 page_id=page.id,
                 mandate=mandate,
                 declined=page.tenant_id in spoiled,
+                capture=current.capture,
             )
-            answers = await charge_all(tx, [asked], faulty=False)
-            _, told = answers[asked.tenant_id, asked.key]
-            captured = told.status == "succeeded"
+            told = await _charged(tx, asked)
+            done = told.status in {"succeeded", "authorized"}
             changed = {
                 "tenant_id": page.tenant_id,
                 "id": page.id,
                 "tries": current.tries + 1,
-                "status": "completed" if captured else "open",
-                "saved_token": token if captured and mandate else None,
+                "status": "completed" if done else "open",
+                "saved_token": token if done and mandate else None,
             }
             await store.set_pages(tx, [changed])
-            if captured and mandate is not None:
+            if done and mandate is not None:
                 await methods_store.agree(tx, page.tenant_id, token, mandate)
-            if captured:
+            if done:
                 await tell(tx, current, "page.completed")
             return await store.lock_page(tx, page.tenant_id, page.id), told
 
@@ -177,11 +179,22 @@ class HostedPages:
     def _show(
         self, page: Any, language: str, *, error: str | None = None, status: int = 422
     ) -> Answer:
+        if page.status == "completed" and not page.capture:
+            shown = notice(language, "The money is set aside", page.return_url, page, text=_HELD)
+            return html(200, language, shown)
         if page.status == "completed":
             return html(200, language, notice(language, "Payment received", page.return_url, page))
         if page.status == "expired":
             return html(410, language, notice(language, "This page has expired", page.return_url))
         return html(status if error else 200, language, _form(page, language, error))
+
+
+async def _charged(tx: Tx, asked: Asked) -> Told:
+    """What the bank said to a try, which takes the money or sets it aside."""
+    if not asked.capture:
+        return await authorizations.authorize(tx, asked, faulty=False)
+    _, told = (await charge_all(tx, [asked], faulty=False))[asked.tenant_id, asked.key]
+    return told
 
 
 def _first(form: Mapping[str, list[str]], name: str) -> str:
@@ -199,8 +212,9 @@ def _form(page: Any, language: str, error: str | None) -> str:
         else ""
     )
     problem = f'<p class="bad" role="alert">{escape(say(error))}</p>' if error else ""
+    held = "" if page.capture else f"<p>{escape(say(_ONLY_HELD))}</p>"
     return f"""{switch(language)}<h1>{escape(page.description or say("Payment"))}</h1>
-<div class="sum">{escape(total)}</div>
+<div class="sum">{escape(total)}</div>{held}
 <form method="post" action="?lang={language}">
 <input type="hidden" name="try" value="{page.tries}">
 <label for="card_number">{escape(say("Card number"))}</label>

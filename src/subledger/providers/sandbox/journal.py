@@ -39,7 +39,7 @@ class Asked:
     confirm it, ``return_url`` where the payer goes then. ``page_id`` is set for a try on a page;
     ``declined`` if that is to be declined whatever the card; ``mandate`` is what its payer agreed
     to, if the card is to be kept. ``customer_id`` and ``invoice_id`` are what the merchant says
-    that it is for.
+    that it is for. Without ``capture`` the money is only to be set aside.
     """
 
     tenant_id: UUID
@@ -55,6 +55,7 @@ class Asked:
     page_id: UUID | None = None
     mandate: str | None = None
     declined: bool = False
+    capture: bool = True
 
     def hash(self) -> bytes:
         text = f"{self.attempt_id}|{self.token}|{self.amount_minor}|{self.currency}"
@@ -210,7 +211,7 @@ async def _charge_fresh(
         verdict = judge(each, methods.get((each.tenant_id, each.token)), tries, fault)
         row = _row(each, verdict, charge_id=tx.ids.new(), now=now)
         if verdict.asks or verdict.code == cards.LATE:
-            asking.append(_challenge(each, row, state="open" if verdict.asks else "checking"))
+            asking.append(challenge(each, row, state="open" if verdict.asks else "checking"))
         if verdict.asks:
             continue
         if fault == faults.KEY_EXPIRED:
@@ -229,7 +230,7 @@ async def _charge_fresh(
         answers[each.tenant_id, each.key] = (row["request_hash"], answer)
     if await store.add_charges(tx, rows) < len(rows):
         raise Raced
-    answers |= await _ask_payers(tx, asking)
+    answers |= await ask_payers(tx, asking)
     await settlements_store.add_subjects(tx, fresh)
     await store.count_tries(
         tx, [{"tenant_id": key[0], "token": key[1], "tries": tries[key]} for key in counted]
@@ -239,8 +240,9 @@ async def _charge_fresh(
     return answers
 
 
-async def _ask_payers(tx: Tx, asking: Sequence[Mapping[str, Any]]) -> dict[Key, tuple[bytes, Told]]:
-    """Begin what payers have to confirm; asked again it is the same."""
+async def ask_payers(tx: Tx, asking: Sequence[Mapping[str, Any]]) -> dict[Key, tuple[bytes, Told]]:
+    """Begin what payers have to confirm; asked again it is the same. Raises Raced if one of them
+    has just decided."""
     standing = await secure_store.add(tx, asking)
     if any(row.state in {"confirmed", "declined", "expired"} for row in standing.values()):
         raise Raced  # decided meanwhile: the journal has it
@@ -251,7 +253,8 @@ async def _ask_payers(tx: Tx, asking: Sequence[Mapping[str, Any]]) -> dict[Key, 
     }
 
 
-def _challenge(asked: Asked, row: Mapping[str, Any], *, state: str) -> dict[str, Any]:
+def challenge(asked: Asked, row: Mapping[str, Any], *, state: str) -> dict[str, Any]:
+    """What the payer of a charge is asked to confirm."""
     shared = ("tenant_id", "idempotency_key", "id", "attempt_id", "token", "amount_minor")
     return {name: row[name] for name in shared} | {
         "currency": row["currency"],
@@ -262,6 +265,7 @@ def _challenge(asked: Asked, row: Mapping[str, Any], *, state: str) -> dict[str,
         "return_url": asked.return_url,
         "state": state,
         "created_at": row["at"],
+        "capture": asked.capture,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
+from dataclasses import replace
 from html import escape
 from typing import Any
 from urllib.parse import parse_qs
@@ -13,7 +14,14 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from subledger.platform.db import Database, Tx, story
-from subledger.providers.sandbox import cards, methods_store, secure_store, store, texts
+from subledger.providers.sandbox import (
+    authorizations,
+    cards,
+    methods_store,
+    secure_store,
+    store,
+    texts,
+)
 from subledger.providers.sandbox.callbacks import owe, tell_of_page
 from subledger.providers.sandbox.frame import Answer, html, notice, switch
 from subledger.providers.sandbox.journal import settled
@@ -168,8 +176,8 @@ class Challenges:
 
 
 async def _end(tx: Tx, row: Row[Any], state: str, code: str, *, tells: bool) -> None:
-    """Write what became of a locked challenge into the journal; its merchant is told unless its
-    page will say so."""
+    """Write what became of a locked challenge into the journal, or set its money aside; its
+    merchant is told unless its page will say so."""
     charge = {
         "tenant_id": row.tenant_id,
         "idempotency_key": row.idempotency_key,
@@ -184,11 +192,16 @@ async def _end(tx: Tx, row: Row[Any], state: str, code: str, *, tells: bool) -> 
         "at": await tx.now(row.tenant_id),
         "settles_at": None,
     }
-    added = await store.add_charges(tx, [charge])
-    assert added == 1, "a challenge that is open has no charge yet"
+    kept = code == "ok" and not row.capture
+    if kept:
+        await authorizations.set_aside(tx, charge)
+    else:
+        added = await store.add_charges(tx, [charge])
+        assert added == 1, "a challenge that is open has no charge yet"
     await secure_store.set_state(tx, row, state)
     if tells:
-        await owe(tx, [settled(charge)])
+        told = settled(charge)
+        await owe(tx, [replace(told, kind="charge.authorized") if kept else told])
 
 
 async def _complete(tx: Tx, page: Row[Any], row: Row[Any]) -> None:

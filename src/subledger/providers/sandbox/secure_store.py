@@ -19,7 +19,7 @@ _ADD = Insert(
 )
 _COLUMNS = (
     "c.tenant_id, c.idempotency_key, c.id, c.attempt_id, c.token, c.amount_minor, c.currency,"
-    " c.request_hash, c.page_id, c.mandate, c.return_url, c.state, c.created_at"
+    " c.request_hash, c.page_id, c.mandate, c.return_url, c.state, c.created_at, c.capture"
 )
 _BY_KEY = sql(
     f"SELECT {_COLUMNS}"

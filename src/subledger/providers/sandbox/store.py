@@ -92,7 +92,7 @@ _ADD_PAGES = Insert(
 )
 _PAGE = (
     "p.tenant_id, p.id, p.attempt_id, p.amount_minor, p.currency, p.description, p.return_url,"
-    " p.save, p.locale, p.status, p.saved_token, p.tries, p.token_hash"
+    " p.save, p.locale, p.status, p.saved_token, p.tries, p.token_hash, p.capture"
 )
 _PAGE_OF_ATTEMPT = sql(
     f"SELECT {_PAGE} FROM sandbox.pages p WHERE p.tenant_id = :tenant AND p.attempt_id = :attempt"

@@ -109,6 +109,7 @@ pages = Table(
     Column("saved_token", Text),
     Column("tries", Integer, nullable=False),
     Column("created_at", _when, nullable=False),
+    Column("capture", Boolean, nullable=False),
 )
 callbacks = Table(
     "callbacks",
@@ -152,6 +153,7 @@ challenges = Table(
     Column("return_url", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("created_at", _when, nullable=False),
+    Column("capture", Boolean, nullable=False),
 )
 authorizations = Table(
     "authorizations",

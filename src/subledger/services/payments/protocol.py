@@ -73,12 +73,13 @@ class ActionNeeded:
 @dataclass(frozen=True, slots=True)
 class Authorized:
     """The money is set aside at the provider, until ``expires_at`` or, where that is not said, for
-    ``keeps_s`` seconds."""
+    ``keeps_s`` seconds. ``saved``: the payer let the method be kept."""
 
     provider_ref: str
     amount_minor: int
     expires_at: datetime | None = None
     keeps_s: int = 7 * 86_400
+    saved: Saved | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,8 +134,8 @@ class Providers:
         if isinstance(connection, Refused):
             return connection
         gateway = self._gateways[connection.provider]
-        if not charge.capture and not gateway.adapter.capabilities.two_stage:
-            return Refused(decline="config", code="two_stage_unavailable", counted=False)
+        if (refused := _in_one_stage_only(gateway, charge)) is not None:
+            return refused
         request = port.ChargeRequest(
             attempt_id=ids.text("att", charge.attempt_id),
             token=token,
@@ -155,6 +155,9 @@ class Providers:
         connection = await self._taking(tenant_id, connection_id, charge.currency)
         if isinstance(connection, Refused):
             return connection
+        gateway = self._gateways[connection.provider]
+        if (refused := _in_one_stage_only(gateway, charge)) is not None:
+            return refused
         request = port.CheckoutRequest(
             attempt_id=ids.text("att", charge.attempt_id),
             amount_minor=charge.amount_minor,
@@ -163,8 +166,8 @@ class Providers:
             save=True,
             invoice_id=charge.invoice,
             customer_id=charge.customer,
+            capture=charge.capture,
         )
-        gateway = self._gateways[connection.provider]
         return await self.find(gateway.start_checkout(connection, request))
 
     async def look(self, connection_id: UUID, tenant_id: UUID, attempt_id: UUID) -> Finding:
@@ -365,6 +368,13 @@ class Providers:
         return finding(self.fernet, answer)
 
 
+def _in_one_stage_only(gateway: Gateway, charge: Charge) -> Refused | None:
+    """Why the provider cannot set the money of ``charge`` aside, if it should."""
+    if charge.capture or gateway.adapter.capabilities.two_stage:
+        return None
+    return Refused(decline="config", code="two_stage_unavailable", counted=False)
+
+
 def _listed(state: port.RefundState) -> Listed:
     found: Finding
     match state.status:
@@ -401,7 +411,13 @@ def finding(fernet: MultiFernet, answer: port.Outcome | port.Snapshot) -> Findin
                 saved=None if saved is None else saved_of(fernet, saved),
             )
         case port.Authorized():
-            found = Authorized(answer.provider_ref, answer.amount_minor, answer.expires_at)
+            saved = answer.method
+            found = Authorized(
+                provider_ref=answer.provider_ref,
+                amount_minor=answer.amount_minor,
+                expires_at=answer.expires_at,
+                saved=None if saved is None else saved_of(fernet, saved),
+            )
         case port.RequiresAction():
             found = ActionNeeded(answer.redirect_url, answer.provider_ref)
         case port.Declined():

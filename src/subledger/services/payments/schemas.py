@@ -207,8 +207,8 @@ class NewPayment(Strict):
     capture_method: Annotated[
         Literal["automatic", "manual"],
         Field(
-            description="`manual` only authorizes a saved method: the money is set aside until it"
-            " is captured by POST /v1/payments/{id}/capture, or let go."
+            description="`manual` only authorizes, a saved method or on the page: the money is set"
+            " aside until it is captured by POST /v1/payments/{id}/capture, or let go."
         ),
     ] = "automatic"
 

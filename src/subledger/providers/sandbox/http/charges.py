@@ -22,7 +22,16 @@ from subledger.providers.sandbox import (
 from subledger.providers.sandbox.http import wire
 from subledger.providers.sandbox.http.methods import shown
 from subledger.providers.sandbox.http.wire import Answer, Refused, Request, Route
-from subledger.providers.sandbox.journal import Asked, Journal, KeyReused, Told, told, waiting
+from subledger.providers.sandbox.journal import (
+    MOST_RACES,
+    Asked,
+    Journal,
+    KeyReused,
+    Raced,
+    Told,
+    told,
+    waiting,
+)
 from subledger.providers.sandbox.secure import Addresses, Challenges
 
 _AUTHORIZE = story("sandbox.authorize")
@@ -70,12 +79,13 @@ class Charges:
             return_url=wire.return_url(data) if data.get("return_url") else "",
             customer_id=about["customer_id"],
             invoice_id=about["invoice_id"],
+            capture=data.get("capture") is not False,
         )
         try:
-            if data.get("capture") is False:
-                charged = await self._authorized(asked)
-            else:
+            if asked.capture:
                 charged = await self._journal.charge(asked)
+            else:
+                charged = await self._authorized(asked)
         except KeyReused:
             raise Refused(422, "idempotency_key_reused") from None
         if charged.fault == faults.WEBHOOK_FIRST:
@@ -84,9 +94,14 @@ class Charges:
 
     async def _authorized(self, asked: Asked) -> Told:
         async def work(tx: Tx) -> Told:
-            return await authorizations.authorize(tx, asked)
+            return await authorizations.authorize(tx, asked, faulty=True)
 
-        return await self._database.transact(_AUTHORIZE, work, tenants=[asked.tenant_id])
+        for _ in range(MOST_RACES):
+            try:
+                return await self._database.transact(_AUTHORIZE, work, tenants=[asked.tenant_id])
+            except Raced:
+                continue
+        raise Raced
 
     def _shown(self, tenant_id: UUID, charged: Told) -> dict[str, Any]:
         """As the interface says it, with the address that the payer has to go to."""
@@ -159,17 +174,17 @@ class Charges:
         page = await store.page_of_attempt(tx, tenant_id, attempt_id)
         now = await tx.now(tenant_id)
         known = [told(row, now) for row in charges]
-        captured = next((each for each in known if each.status == "succeeded"), None)
-        if captured is not None:
-            answer = captured.answer()
+        taken = next((each for each in known if each.status == "succeeded"), None)
+        if taken is None:
+            held = await authorizations_store.of_attempt(tx, tenant_id, attempt_id)
+            taken = None if held is None else authorizations.told(held, now)
+        if taken is not None:
+            answer = taken.answer()
             if page is not None and page.saved_token:
                 found = await store.methods(tx, [(tenant_id, page.saved_token)])
                 method = found[tenant_id, page.saved_token]
                 answer["method"] = shown(method)
             return answer
-        held = await authorizations_store.of_attempt(tx, tenant_id, attempt_id)
-        if held is not None:
-            return authorizations.told(held, now).answer()
         if page is not None:
             return {
                 "id": ids.text("page", page.id),

@@ -63,6 +63,7 @@ class Pages:
                 "saved_token": None,
                 "tries": 0,
                 "created_at": await tx.now(tenant_id),
+                "capture": data.get("capture") is not False,
             }
             await store.add_pages(tx, [row])
             await settlements_store.add_subject(tx, tenant_id, attempt_id, **about)

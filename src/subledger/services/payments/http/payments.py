@@ -225,14 +225,6 @@ def _check(body: NewPayment) -> None:
             fix="Leave out payment_method_id, or use mode: method.",
         )
 
-    if body.mode == "page" and body.capture_method == "manual":
-        raise Problem(
-            "invalid_request",
-            detail="A page takes the money at once: only a saved method can be authorized.",
-            pointer="/capture_method",
-            fix="Leave out capture_method, or use mode: method.",
-        )
-
 
 async def usable(tx: Tx, tenant_id: UUID, method_id: UUID) -> UUID:
     """The connection of a method that can be charged. Raises not_found and

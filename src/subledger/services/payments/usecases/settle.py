@@ -390,11 +390,12 @@ async def _save_methods(
     offered: dict[tuple[UUID, UUID, str], tuple[Row[Any], Saved, datetime]] = {}
     of_payment: dict[Key, tuple[UUID, UUID, str]] = {}
     for result, row, decision, at in decided:
-        captured, connection = decision.captured, row.connection_id or result.connection_id
-        if captured is None or captured.saved is None or connection is None:
+        taken = decision.captured or decision.authorized
+        connection = row.connection_id or result.connection_id
+        if taken is None or taken.saved is None or connection is None:
             continue
-        token = (row.tenant_id, connection, captured.saved.token)
-        offered[token] = (row, captured.saved, at)
+        token = (row.tenant_id, connection, taken.saved.token)
+        offered[token] = (row, taken.saved, at)
         of_payment[row.tenant_id, row.id] = token
     if not offered:
         return {}
