@@ -78,9 +78,10 @@ async def test_a_commit_wakes_those_whom_it_concerns() -> None:
 async def test_work_wakes_who_does_it_and_a_clock_whoever_waits_for_a_moment() -> None:
     wakeup = Wakeup()
     charge = Step("payments.charge", _counting([])[1], types=frozenset({"payments.ready"}))
-    due = Step("payments.ask", _counting([])[1], types=frozenset({"payments.due"}), by_clock=True)
+    due = Step("payments.ask", _counting([])[1], types=frozenset({"payments.due"}))
+    release = Step("billing.release", _counting([])[1], types=frozenset(), by_clock=True)
     alone = Step("payments.give_up", _counting([])[1], types=frozenset())
-    ears = {each.name: ear(each, wakeup) for each in (charge, due, alone)}
+    ears = {each.name: ear(each, wakeup) for each in (charge, due, release, alone)}
 
     def heard() -> set[str]:
         found = {name for name, each in ears.items() if each.has_heard}
@@ -92,8 +93,10 @@ async def test_work_wakes_who_does_it_and_a_clock_whoever_waits_for_a_moment() -
     assert heard() == {"payments.charge"}
     wakeup.wake("payments", {"payments.due"})
     assert heard() == {"payments.ask"}
-    wakeup.wake("identity", set())
-    assert heard() == {"payments.ask"}
+    wakeup.wake("identity", {"payments.due"})
+    assert heard() == {"payments.ask", "billing.release"}
+    wakeup.wake("identity", {"billing.due"})
+    assert heard() == {"billing.release"}
     wakeup.wake("payments", set())
     assert heard() == set()
     wakeup.wake()

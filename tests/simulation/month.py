@@ -50,7 +50,7 @@ QUARTER = Size(
     people=10,
     rounds=18,
     of_regulars=1.0,
-    plans=("week", "month", "month"),
+    plans=(*("month",) * 9, "week"),
 )
 NIGHT = Size(
     days=84,

@@ -73,11 +73,20 @@ async def tables(connection: asyncpg.Connection[Any]) -> list[Table]:
     ]
 
 
+_INDEXES = """
+SELECT i.indexrelid::regclass::text AS name, pg_get_indexdef(i.indexrelid) AS definition
+FROM pg_index i
+WHERE i.indrelid = format('%I.%I', $1::text, $2::text)::regclass
+  AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)
+"""
+
+
 async def multiply(
     connection: asyncpg.Connection[Any], tenant_id: UUID, other_id: UUID
 ) -> dict[str, int]:
     """Copy the tenant's rows until each table holds 100,000; every other copy goes to another
-    tenant. Due moments of the copies lie 50 years ahead, so that nobody works on them."""
+    tenant. Due moments of the copies lie 50 years ahead, so that nobody works on them. Indexes
+    that no constraint needs are made anew afterwards, which is far quicker."""
     counts = {}
     await connection.execute("SET session_replication_role = replica")
     for table in await tables(connection):
@@ -88,7 +97,12 @@ async def multiply(
         )
         if have and set(table.uniques[0]) != {"tenant_id"}:
             copies = -(-ROWS // have)
+            indexes = await connection.fetch(_INDEXES, table.schema, table.name)
+            for each in indexes:
+                await connection.execute(f"DROP INDEX {each['name']}")
             await connection.execute(_copy(table), tenant_id, other_id, copies)
+            for each in indexes:
+                await connection.execute(each["definition"])
             counts[table.full] = have * copies
     counts["eventlog.events"] = await _multiply_events(connection, tenant_id, other_id)
     await connection.execute("SET session_replication_role = DEFAULT")

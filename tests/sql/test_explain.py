@@ -138,7 +138,7 @@ async def test_no_statement_filters_away_more_than_a_thousand_rows(
         shop, other = await open_shop(assembly), await open_shop(assembly)
         await live(shop, "first", month=3)
         counts = await multiply(connection, shop.tenant_id, other.tenant_id)
-        await connection.execute("VACUUM ANALYZE")
+        await connection.execute("ANALYZE")
         assert min(counts.values()) >= ROWS, counts
         plans.watching = True
         await assembly.close()

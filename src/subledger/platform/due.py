@@ -174,7 +174,7 @@ class DueQueue:
     def work(self) -> str:
         """The kind of work (``Tx.work``) that a due row is, and one that is its account's first
         because the row before it went."""
-        return f"{self.schema}.due"
+        return due_work(self.schema)
 
     async def put(self, tx: Tx, rows: Iterable[Due]) -> None:
         """Set due moments (insert, or replace and make claimable again)."""
@@ -212,6 +212,11 @@ class DueQueue:
             )
             if gone:
                 tx.work.add(self.work)
+
+
+def due_work(schema: str | None) -> str:
+    """The kind of work that a moment of a service is: one that was set, or that a clock came to."""
+    return f"{schema}.due"
 
 
 def _keys(rows: Sequence[Due]) -> dict[str, list[object]]:

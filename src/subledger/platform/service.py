@@ -34,7 +34,8 @@ class Step:
     """Events, or work (``Tx.work``), of these types wake it. A step that names none is woken by
     the commits of its own service (its name's head) and of identity (a clock that was moved)."""
     by_clock: bool = False
-    """Beside its types the commits of identity wake it: a moment may have come."""
+    """Beside its types the commits of identity wake it: it follows the clocks themselves. (A moment
+    that has come is work of its own kind, ``due_work``.)"""
     hears_all: bool = False
     """Every commit wakes it, and it never waits longer than 20 ms while ``hurry`` says so."""
     hurry: Callable[[], bool] | None = None

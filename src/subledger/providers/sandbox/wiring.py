@@ -66,7 +66,6 @@ def build(
                 "sandbox.callbacks_due",
                 callbacks.become_due,
                 types=frozenset({store.due.work}),
-                by_clock=True,
             ),
             Step("sandbox.deliver", callbacks.deliver, limit=50, types=frozenset({store.READY})),
         ],

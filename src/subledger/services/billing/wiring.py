@@ -174,7 +174,6 @@ def build(*, database: Database, checkouts: Checkouts, repairs: Repairs) -> Serv
                 "billing.announce_due",
                 jobs.announce_due,
                 types=frozenset({subscriptions.due.work}),
-                by_clock=True,
             ),
         },
     )

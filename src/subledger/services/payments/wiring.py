@@ -264,7 +264,7 @@ def _steps(
         _step("charge", collecting.charge, payments.READY, limit=parallel),
         _step("checkout", collecting.checkout, payments.READY, limit=100),
         _step("answer", asking.answer, intents.ASKED, limit=100),
-        _step("ask_due", asking.ask_due, intents.due.work, by_clock=True),
+        _step("ask_due", asking.ask_due, intents.due.work),
         _step("attach", attaching.attach, methods.ATTACHING, limit=100),
         # Leases run out by themselves: no commit makes work for it.
         _step("give_up_waiting", collecting.give_up_waiting, pause_s=1),

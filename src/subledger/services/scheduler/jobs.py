@@ -23,7 +23,7 @@ def announcing(database: Database) -> Step:
         async with database.transaction(_ANNOUNCE) as tx:
             return await announce(tx, limit)
 
-    return Step("scheduler.announce", run, types=frozenset({store.due.work}), by_clock=True)
+    return Step("scheduler.announce", run, types=frozenset({store.due.work}))
 
 
 def letting_go(database: Database) -> Step:

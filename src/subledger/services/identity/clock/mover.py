@@ -21,6 +21,7 @@ from sqlalchemy import Row
 
 from subledger.platform import ids
 from subledger.platform.db import CLOCK_MOVER, Database, Tx, sqlstate, story
+from subledger.platform.due import due_work
 from subledger.platform.service import Service, Step
 from subledger.services.identity import store
 from subledger.services.identity.clock.quiet import Clock, Moment, Sources, Work
@@ -118,6 +119,8 @@ class ClockMover:
                 tx, tenant_id=move.tenant_id, at=at, rank=moment.rank, number=moment.number
             )
             await store.advance_move(tx, tenant_id=move.tenant_id, move_id=move.id, at=at)
+            # The moments of one rank are of one kind, so of one service: nobody else need look.
+            tx.work.add(due_work(moment.source))
         return True
 
     async def _clock(self, tx: Tx, tenant_id: UUID) -> Clock:
