@@ -243,7 +243,7 @@ class Life:
     async def _woken(self, *, alone: frozenset[str] = frozenset()) -> int:
         done = 0
         for name in ROUND:
-            if self._ears[name].has_heard:
+            if self._ears[name].has_heard and name != BY_ITSELF:
                 self._ears[name].forget()
                 done += await self._worked_off(name, 1 if name in alone else None)
         return done
@@ -295,5 +295,7 @@ ROUND = (
     *(f"{service}.let_go_holds" for service in ("billing", "payments", "scheduler")),
 )
 """Every step of a worker but the mover, in the order of a renewal: a round does much."""
+BY_ITSELF = "entitlements.tail"
+"""It looks ten times a second whatever it hears: here, in whole rounds."""
 THE_SAME = "payments.capture_again"
 """``payments.capture`` by time instead of by commits."""

@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import Row, TextClause
 
 from subledger.platform.db import Tx, sql
-from subledger.platform.service import Service
+from subledger.platform.service import Quiet, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class Sources:
         due = [service.due for service in services if service.due is not None]
         self._lagging = _lagging(self.groups) if self.groups else None
         self._earliest = _earliest(due, schemas_that_block) if due else None
-        self._intents = [(each.name, sql(each.query)) for s in services for each in s.quiet]
-        self._waits = [(each.name, sql(each.query)) for s in services for each in s.waits]
+        self._intents = _together([each for s in services for each in s.quiet])
+        self._waits = _together([each for s in services for each in s.waits])
         self._blocked = _blocked(schemas_that_block) if schemas_that_block else None
 
     async def busy(self, tx: Tx, clock: Clock, *, most: int = 1) -> list[Work]:
@@ -71,11 +71,8 @@ class Sources:
         Due rows are asked by ``earliest``. Call as the clock mover's role, in a snapshot.
         """
         found = await self._unread_events(tx, clock.tenant_id)
-        for name, question in self._intents:
-            if len(found) >= most:
-                break
-            rows = await tx.rows(question, **_named(question, clock))
-            found += _works(name, rows)
+        if len(found) < most:
+            found += await _asked(tx, self._intents, clock)
         return found[:most]
 
     async def earliest(self, tx: Tx, clock: Clock, *, until: datetime) -> Moment | None:
@@ -88,11 +85,7 @@ class Sources:
 
     async def waits(self, tx: Tx, clock: Clock) -> list[Work]:
         """What waits for a person or a deadline: it holds no clock."""
-        found: list[Work] = []
-        for name, question in self._waits:
-            rows = await tx.rows(question, **_named(question, clock))
-            found += _works(name, rows)
-        return found
+        return await _asked(tx, self._waits, clock)
 
     async def blocked(self, tx: Tx, tenant_id: UUID) -> Sequence[Row[Any]]:
         """``(group_name, subject)`` of accounts that a poison event blocks, at most 100."""
@@ -188,15 +181,28 @@ def _blocked(schemas: set[str]) -> TextClause:
     return sql(f"{' UNION ALL '.join(parts)} ORDER BY reader, subject LIMIT 100")
 
 
-def _works(name: str, rows: Sequence[Row[Any]]) -> list[Work]:
+def _together(questions: Sequence[Quiet]) -> TextClause | None:
+    """All services' questions as one statement: an iteration asks them all, and mostly hears
+    nothing."""
+    if not questions:
+        return None
+    parts = [
+        f"SELECT '{each.name.replace(chr(39), chr(39) * 2)}' AS name, q.what, q.count"
+        f" FROM ({each.query}) AS q"
+        for each in questions
+    ]
+    return sql(" UNION ALL ".join(parts))
+
+
+async def _asked(tx: Tx, question: TextClause | None, clock: Clock) -> list[Work]:
+    if question is None:
+        return []
+    values = {"tenant": clock.tenant_id, "now": clock.now_at}
+    rows = await tx.rows(question, **{name: values[name] for name in question._bindparams})
     # By name: Row.count is a method of tuples.
     found = [row._mapping for row in rows]
     return [
-        Work(what=f"{name}: {each['what']}", count=each["count"]) for each in found if each["count"]
+        Work(what=f"{each['name']}: {each['what']}", count=each["count"])
+        for each in found
+        if each["count"]
     ]
-
-
-def _named(question: TextClause, clock: Clock) -> dict[str, Any]:
-    """The values that a service's question asks for, by name."""
-    values = {"tenant": clock.tenant_id, "now": clock.now_at}
-    return {name: values[name] for name in question._bindparams}
