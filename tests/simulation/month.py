@@ -48,7 +48,7 @@ SHORT = Size(
 QUARTER = Size(
     days=84,
     people=10,
-    rounds=18,
+    rounds=15,
     of_regulars=1.0,
     plans=(*("month",) * 9, "week"),
 )
