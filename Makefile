@@ -52,7 +52,7 @@ sweep: setup-dev ## kill the process wherever money comes in; the table goes to 
 mutants: setup-dev ## take the guards away one at a time: something has to go red for each
 	$(BIN)/python -m tests.mutants $(ARGS)
 
-model: setup-dev ## search the protocols of collecting and refunding; how many states
+model: setup-dev ## search the protocols of collecting, capturing and refunding; how many states
 	$(BIN)/python -m tests.model
 
 simulate: setup-dev ## SEEDS=n FROM=first: seeded shops of three months and twenty customers, each judged

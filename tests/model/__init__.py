@@ -1,1 +1,1 @@
-"""The protocols of collecting and refunding, searched exhaustively at small size."""
+"""The protocols of collecting, capturing and refunding, searched exhaustively at small size."""

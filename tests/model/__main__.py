@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.model.capturing import Capturing
 from tests.model.collecting import Collecting
 from tests.model.refunds import Refunds
 from tests.model.search import explore
@@ -14,4 +15,5 @@ WORLDS = (
 if __name__ == "__main__":
     for kinds, faults in WORLDS:
         print(f"{' + '.join(kinds)}, {faults} faults: {explore(Collecting(kinds, faults))}")
+    print(f"an authorization, 3 faults: {explore(Capturing(3))}")
     print(f"two refunds, 3 faults: {explore(Refunds(3))}")

@@ -10,7 +10,7 @@ import pytest
 
 from subledger.core import reservations
 from subledger.core.reservations import Claim
-from subledger.services.payments import protocol, refunding
+from subledger.services.payments import protocol, refunding, wishes
 from subledger.services.payments.protocol import (
     Absent,
     ActionNeeded,
@@ -21,7 +21,8 @@ from subledger.services.payments.protocol import (
     Refused,
     Standing,
 )
-from tests.model import collecting, refunds
+from tests.model import capturing, collecting, refunds
+from tests.model.capturing import Capturing
 from tests.model.collecting import Collecting
 from tests.model.refunds import Refunds
 from tests.model.search import Broken, explore
@@ -50,6 +51,16 @@ def test_whatever_happens_an_invoice_is_collected_once_and_nothing_is_lost(
 )
 def test_whatever_happens_a_refund_is_made_once_and_known(faults: int, states: int) -> None:
     found = explore(Refunds(faults))
+    assert found.states >= states, found
+
+
+@pytest.mark.parametrize(
+    ("faults", "states"), [(1, 2_000), pytest.param(2, 25_000, marks=pytest.mark.long)]
+)
+def test_whatever_happens_an_authorization_is_captured_once_or_let_go(
+    faults: int, states: int
+) -> None:
+    found = explore(Capturing(faults))
     assert found.states >= states, found
 
 
@@ -134,3 +145,30 @@ def test_without_a_guard_the_search_finds_the_way_to_the_harm(
 def test_without_a_guard_a_refund_is_made_twice_or_lost(rules: refunds.Rules) -> None:
     with pytest.raises(Broken):
         explore(Refunds(3, rules))
+
+
+def _capture_lost_is_failed(now: Standing, finding: Finding, at: datetime) -> Decision | None:
+    """A capture without an answer was not made."""
+    if isinstance(finding, Lost) and now.action == "capture":
+        finding = Closed()
+    return protocol.decide(now, finding, at)
+
+
+def _dropped(state: str, wish: str | None, tries: int, finding: Finding) -> wishes.Left:
+    """Whatever was found, nothing is wanted any more, and no moment comes."""
+    return wishes.Left(None)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        pytest.param(capturing.Rules(decide=_capture_lost_is_failed), id="unknown"),
+        pytest.param(capturing.Rules(left=_dropped, comes_again=False), id="let go again"),
+        pytest.param(capturing.Rules(once=False), id="key"),
+    ],
+)
+def test_without_a_guard_an_authorization_is_captured_twice_or_kept(
+    rules: capturing.Rules,
+) -> None:
+    with pytest.raises(Broken):
+        explore(Capturing(2, rules))

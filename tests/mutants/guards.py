@@ -10,6 +10,7 @@ from dataclasses import dataclass
 MODEL = "tests/model/test_model.py::"
 COLLECTED = f"{MODEL}test_whatever_happens_an_invoice_is_collected_once_and_nothing_is_lost"
 REFUNDED = f"{MODEL}test_whatever_happens_a_refund_is_made_once_and_known"
+CAPTURED = f"{MODEL}test_whatever_happens_an_authorization_is_captured_once_or_let_go"
 RACES = "tests/stories/test_races.py::"
 
 
@@ -102,6 +103,13 @@ MUTANTS = (
         'refused = Refused(decline="soft", code=finding.reason)',
         "tests/payments/test_protocol.py"
         "::test_a_provider_that_cannot_be_reached_fails_without_counting",
+    ),
+    Mutant(
+        "a refused capture changes nothing, whatever is known of the authorization",
+        "services/payments/protocol.py",
+        'case Refused() if now.action in {"capture", "void"}:',
+        "case Refused() if False:",
+        f"{CAPTURED}[2-25000]",
     ),
     Mutant(
         "a refund that may have been made counts against the limit",

@@ -200,6 +200,9 @@ def decide(now: Standing, finding: Finding, at: datetime) -> Decision | None:
             pass
         case _ if not now.is_current and not isinstance(finding, ActionNeeded):
             pass
+        # The authorization stands as it was, whatever is known of it: captured or let go still.
+        case Refused() if now.action in {"capture", "void"}:
+            pass
         case _ if now.state == "authorized" or isinstance(finding, Authorized):
             decided = _in_two_stages(now, finding, at)
         # A try that a page refused is not the page's end: only its opening can be refused.
@@ -233,8 +236,8 @@ def expiry(finding: Authorized, at: datetime) -> datetime:
 
 
 def _in_two_stages(now: Standing, finding: Finding, at: datetime) -> Decision | None:
-    """The money is set aside; or what is set aside is let go, or a capture of it may have happened.
-    A refused capture changes nothing: the authorization stands, to be captured or voided still."""
+    """The money is set aside; or what is set aside is let go, or a capture of it may have
+    happened."""
     match finding:
         case Authorized() if now.state != "authorized":
             return _move(
@@ -248,7 +251,7 @@ def _in_two_stages(now: Standing, finding: Finding, at: datetime) -> Decision | 
             return _move(now, "canceled")
         case Lost() if now.action == "capture":
             return _move(now, "lost", lost=True, reconcile_in=RECONCILE[0], note=finding.reason)
-        case Refused() if now.action not in {"capture", "void"}:
+        case Refused():
             return _move(now, "failed", refused=finding)
     return None
 

@@ -14,14 +14,8 @@ from subledger.platform.db import Tx
 from subledger.platform.due import Due
 from subledger.platform.http.problems import Problem
 from subledger.services.payments import problems as refusals
-from subledger.services.payments.protocol import (
-    EXPIRE_AGAIN,
-    HELD_BACK_S,
-    MOST_TRIES,
-    TERMINAL,
-    Lost,
-    NotSent,
-)
+from subledger.services.payments import wishes
+from subledger.services.payments.protocol import EXPIRE_AGAIN
 from subledger.services.payments.store import authorizations as store
 from subledger.services.payments.store import intents, payments
 from subledger.services.payments.store.payments import Key
@@ -54,13 +48,11 @@ async def want_capture(tx: Tx, tenant_id: UUID, payment_id: UUID, amount_minor: 
     }
     if again.get(row.state):
         return
-    if row.state != "authorized" or held.wish is not None:
-        wished = {"capture": "capturing", "void": "canceling"}.get(held.wish or "", row.state)
-        raise _not_capturable(wished if row.state == "authorized" else row.state)
-    await store.save(
-        tx,
-        [store.changed(held, wish="capture", capture_minor=amount, tries=0, ready_at=held.wall_at)],
-    )
+    reason = wishes.refused_because(row.state, held.wish)
+    if reason is not None:
+        raise _not_capturable(reason)
+    wished = {"wish": wishes.CAPTURE, "capture_minor": amount, "tries": 0}
+    await store.save(tx, [store.changed(held, ready_at=held.wall_at, **wished)])
 
 
 def _not_capturable(reason: str) -> Problem:
@@ -87,7 +79,7 @@ async def want_voids(tx: Tx, attempts: Sequence[Key]) -> dict[Key, str | None]:
     await store.save(
         tx,
         [
-            store.changed(row, wish="void", tries=0, ready_at=row.wall_at)
+            store.changed(row, wish=wishes.VOID, tries=0, ready_at=row.wall_at)
             for row in held.values()
             if row.wish is None
         ],
@@ -134,21 +126,12 @@ async def record(tx: Tx, results: Sequence[Result]) -> None:
     saved, again = [], []
     for each in results:
         row, mine = locked[each.attempt], held[each.attempt]
-        if row.state in TERMINAL or mine.wish is None:
-            saved.append(store.changed(mine, wish=None))
-            continue
-        tries = mine.tries + 1
-        goes_on = mine.wish == "capture" and tries < MOST_TRIES
-        if row.state == "unknown" and goes_on:
-            # It is asked about first: who finds it authorized goes on with the capture.
-            saved.append(store.changed(mine, tries=tries))
-        elif row.state == "authorized" and goes_on and isinstance(each.finding, NotSent):
-            wait_s = each.finding.retry_after_s or min(0.2 * 2**tries, HELD_BACK_S)
-            ready_at = mine.wall_at + timedelta(seconds=wait_s)
-            saved.append(store.changed(mine, tries=tries, ready_at=ready_at))
-        else:
-            saved.append(store.changed(mine, wish=None, tries=0))
-            if mine.wish == "void" and isinstance(each.finding, Lost | NotSent):
-                again.append(row)
+        left = wishes.left(row.state, mine.wish, mine.tries, each.finding)
+        ready_at = None
+        if left.ready_in_s is not None:
+            ready_at = mine.wall_at + timedelta(seconds=left.ready_in_s)
+        saved.append(store.changed(mine, wish=left.kind, tries=left.tries, ready_at=ready_at))
+        if left.comes_again:
+            again.append(row)
     await store.save(tx, saved)
     await _again(tx, again)
