@@ -65,8 +65,8 @@ MUTANTS = (
     Mutant(
         "who was overtaken by another caller does not put the attempt back (lease fencing)",
         "services/payments/protocol.py",
-        "case _ if not now.is_current and not isinstance(finding, ActionNeeded):",
-        "case _ if False:",
+        "return not now.is_current and not isinstance(finding, ActionNeeded)",
+        "return False",
         f"{COLLECTED}[kinds5-2-115000]",
     ),
     Mutant(
@@ -107,8 +107,8 @@ MUTANTS = (
     Mutant(
         "a refused capture changes nothing, whatever is known of the authorization",
         "services/payments/protocol.py",
-        'case Refused() if now.action in {"capture", "void"}:',
-        "case Refused() if False:",
+        'if isinstance(finding, Refused) and now.action in {"capture", "void"}:',
+        "if False:",
         f"{CAPTURED}[2-25000]",
     ),
     Mutant(

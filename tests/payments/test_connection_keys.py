@@ -6,13 +6,16 @@ import json
 import time
 from typing import Any, cast
 
-from cryptography.fernet import Fernet, MultiFernet
+import httpx
+import pytest
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from subledger.hosts.gateway import build_app
 from subledger.providers.sandbox.adapter import SIGNATURE, SandboxAdapter, sign
 from subledger.services.webhooks import wiring as webhooks_wiring
 from tests.payments.connecting import SECRET, account, client_of, connect
-from tests.payments.world import FERNET, World
+from tests.payments.test_pages import OK, page_of
+from tests.payments.world import FERNET, Shop, World
 
 
 async def test_a_new_key_encrypts_anew_and_the_old_one_can_go(world: World) -> None:
@@ -42,6 +45,42 @@ async def test_a_new_key_encrypts_anew_and_the_old_one_can_go(world: World) -> N
             headers={SIGNATURE: sign(body, SECRET, int(time.time()))},
         )
         assert answer.status_code == 200
+
+
+async def test_what_payers_agreed_to_outlives_the_key_that_sealed_it(world: World) -> None:
+    shop = await world.shop()
+    viewer = await shop.customer()
+    _, _, url = await page_of(shop, viewer)
+    await shop.pay_page(url, OK)
+    await world.settle()
+    listed = await shop.http.get("/v1/payment-methods")
+    path = f"/v1/payment-methods/{listed.json()['data'][0]['id']}/mandate"
+    agreed = (await shop.http.get(path)).json()
+    assert agreed["mandate"]["text"].startswith("Keep this card")
+
+    new = Fernet(Fernet.generate_key())
+    both = MultiFernet([new, *FERNET._fernets])  # type: ignore[attr-defined]  # untyped there
+    alone = MultiFernet([new])
+    before, after = await _mandate(world, shop, alone, path), None
+    payments = world.build_payments(fernet=both)
+    for _ in range(2):  # again it is the same again
+        await cast(Any, payments.attributes["reseal"])(shop.tenant)
+        after = await _mandate(world, shop, alone, path)
+
+    assert (before.status_code, before.json()["code"]) == (409, "mandate_sealed")
+    assert after is not None
+    assert (after.status_code, after.json()) == (200, agreed)
+    lost = world.build_payments(fernet=MultiFernet([Fernet(Fernet.generate_key())]))
+    with pytest.raises(InvalidToken):  # connections first: none opens
+        await cast(Any, lost.attributes["reseal"])(shop.tenant)
+    assert (await _mandate(world, shop, alone, path)).json() == agreed
+
+
+async def _mandate(world: World, shop: Shop, fernet: MultiFernet, path: str) -> httpx.Response:
+    """As a process answers that has these keys."""
+    app = build_app([world.build_payments(fernet=fernet)], key_ring=world.ring)
+    async with client_of(app, shop) as client:
+        return await client.get(path)
 
 
 async def test_without_its_key_a_connection_is_shown_and_closed(world: World) -> None:

@@ -123,6 +123,13 @@ CREDENTIALS_SEALED = declare(
     title="The connection's credentials cannot be opened",
     fix="Add the key that encrypted them to SUBLEDGER_ENCRYPTION_KEYS again, or connect anew.",
 )
+MANDATE_SEALED = declare(
+    "mandate_sealed",
+    status=409,
+    title="The payer's agreement cannot be opened",
+    fix="Add the key that encrypted it to SUBLEDGER_ENCRYPTION_KEYS again, then run subledger"
+    " reseal.",
+)
 UNKNOWN_PROVIDER = declare(
     "unknown_provider",
     status=422,

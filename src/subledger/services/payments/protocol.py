@@ -196,12 +196,7 @@ def decide(now: Standing, finding: Finding, at: datetime) -> Decision | None:
             )
         case Closed() if now.state == "ready" and now.action == "cancel":
             decided = _move(now, "canceled")  # nothing was asked of a provider
-        case _ if now.state in TERMINAL or now.state in {"reserving", "ready"}:
-            pass
-        case _ if not now.is_current and not isinstance(finding, ActionNeeded):
-            pass
-        # The authorization stands as it was, whatever is known of it: captured or let go still.
-        case Refused() if now.action in {"capture", "void"}:
+        case _ if _says_nothing(now, finding):
             pass
         case _ if now.state == "authorized" or isinstance(finding, Authorized):
             decided = _in_two_stages(now, finding, at)
@@ -228,6 +223,17 @@ def decide(now: Standing, finding: Finding, at: datetime) -> Decision | None:
         case _ if now.state in {"unknown", "requires_action"}:
             decided = _look_again(now, finding, at)
     return decided
+
+
+def _says_nothing(now: Standing, finding: Finding) -> bool:
+    """Whether all but money that moved is without a meaning: it is over or not begun; another has
+    claimed it since; or what was refused was a capture or a void, whose authorization stands as it
+    was, whatever is known of it."""
+    if now.state in TERMINAL or now.state in {"reserving", "ready"}:
+        return True
+    if isinstance(finding, Refused) and now.action in {"capture", "void"}:
+        return True
+    return not now.is_current and not isinstance(finding, ActionNeeded)
 
 
 def expiry(finding: Authorized, at: datetime) -> datetime:

@@ -9,6 +9,7 @@ connection opens at its first use.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from subledger.services.payments import choice, sealing
 from subledger.services.payments.provider import Accounts, Providers
 from subledger.services.payments.store import connections
 from subledger.services.payments.store.payments import Key
-from subledger.services.payments.usecases.connections import reseal
+from subledger.services.payments.usecases.reseal import reseal_connections, reseal_mandates
 
 _OPEN = story("payments.open_connection")
 _READ = story("payments.read_connections", reads=True)
@@ -180,15 +181,13 @@ class Connecting:
             return None
 
     async def reseal(self, tenant_id: UUID) -> None:
-        """Encrypt what is kept of the tenant's connections with the newest key."""
-        after: UUID | None = UUID(int=0)
-        while after is not None:
-            start = after
-
-            async def work(tx: Tx, start: UUID = start) -> UUID | None:
-                return await reseal(tx, self._fernet, tenant_id=tenant_id, after=start)
-
-            after = await self._database.transact(_RESEAL, work, tenants=[tenant_id])
+        """Encrypt what is kept of the tenant's connections, and its payers' mandates, with the
+        newest key."""
+        for page in (reseal_connections, reseal_mandates):
+            after: UUID | None = UUID(int=0)
+            while after is not None:
+                work = partial(page, fernet=self._fernet, tenant_id=tenant_id, after=after)
+                after = await self._database.transact(_RESEAL, work, tenants=[tenant_id])
 
     async def _read(self, key: Key) -> Row[Any] | None:
         async def work(tx: Tx) -> Row[Any] | None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from cryptography.fernet import MultiFernet
+from cryptography.fernet import InvalidToken, MultiFernet
 from fastapi import APIRouter, Query, Response
 from sqlalchemy import Row
 
@@ -174,7 +174,7 @@ def _add_mandate(routes: APIRouter, database: Database, fernet: MultiFernet) -> 
         description="The consent under which a method was saved: the text as it was shown, its"
         " language, the moment and the payer's address; null for a test method that you attached"
         " yourself. For admins, since it is personal data.",
-        responses={**problems("forbidden", "not_found")},
+        responses={**problems("forbidden", "not_found", refusals.MANDATE_SEALED)},
     )
     async def get_payment_method_mandate(method_id: MethodId, caller: CallerAdmin) -> MethodMandate:
         key = (caller.tenant_id, method_id)
@@ -184,7 +184,10 @@ def _add_mandate(routes: APIRouter, database: Database, fernet: MultiFernet) -> 
             raise _no_method()
         if row.mandate_encrypted is None:
             return MethodMandate(payment_method_id=row.id, mandate=None)
-        given = open_mandate(fernet, bytes(row.mandate_encrypted))
+        try:
+            given = open_mandate(fernet, bytes(row.mandate_encrypted))
+        except InvalidToken:
+            raise Problem(refusals.MANDATE_SEALED, detail="No key opens the mandate.") from None
         mandate = Mandate(
             text=given.text,
             language=given.language,

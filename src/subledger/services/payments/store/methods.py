@@ -133,6 +133,11 @@ _DESCRIBE = Update(
     keys=["tenant_id", "id"],
     sets=["token", "brand", "last_four", "expires_on", "provider_ref", "mandate_encrypted"],
 )
+_MANDATES = sql(
+    "SELECT m.id, m.mandate_encrypted FROM payments.methods m"
+    " WHERE m.tenant_id = :tenant AND m.id > :after ORDER BY m.id LIMIT :limit FOR NO KEY UPDATE"
+)
+_SAVE_MANDATES = Update(tables.methods, keys=["tenant_id", "id"], sets=["mandate_encrypted"])
 _ATTACHING = sql(
     "SELECT m.tenant_id, m.id FROM payments.methods m"
     " WHERE m.status = 'attaching' AND m.test_kind IS NOT NULL"
@@ -354,3 +359,13 @@ async def attaching(tx: Tx, limit: int) -> list[Key]:
 async def claim_attaching(tx: Tx, keys: Iterable[Key], *, lease_s: float) -> Sequence[Row[Any]]:
     """Take methods to attach for ``lease_s`` (wall clock); skips what another holds."""
     return await tx.rows(_CLAIM_ATTACHING, lease_s=lease_s, **split(keys))
+
+
+async def lock_mandates(tx: Tx, tenant_id: UUID, *, after: UUID, limit: int) -> Sequence[Row[Any]]:
+    """What is encrypted of the tenant's next methods, locked; None for those without a mandate."""
+    return await tx.rows(_MANDATES, tenant=tenant_id, after=after, limit=limit)
+
+
+async def save_mandates(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace ciphertexts of locked methods."""
+    await _SAVE_MANDATES(tx, rows)

@@ -19,8 +19,6 @@ from subledger.services.payments import problems, sealing
 from subledger.services.payments.store import connections as store
 from subledger.services.payments.usecases import begin_runs
 
-CIPHERS_AT_ONCE = 100
-
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -159,29 +157,6 @@ async def one(tx: Tx, key: tuple[UUID, UUID]) -> Row[Any]:
     if row is None:
         raise Problem("not_found", detail="There is no such connection.")
     return row
-
-
-async def reseal(tx: Tx, fernet: MultiFernet, *, tenant_id: UUID, after: UUID) -> UUID | None:
-    """Encrypt the tenant's next connections with the newest key; where to go on, or None."""
-    rows = await store.lock_ciphers(tx, tenant_id, after=after, limit=CIPHERS_AT_ONCE)
-    if not rows:
-        return None
-    await store.save_ciphers(
-        tx,
-        tenant_id,
-        [
-            (
-                row.id,
-                fernet.rotate(bytes(row.credentials_encrypted)),
-                fernet.rotate(bytes(row.webhook_secret_encrypted)),
-                None
-                if row.webhook_path_encrypted is None
-                else fernet.rotate(bytes(row.webhook_path_encrypted)),
-            )
-            for row in rows
-        ],
-    )
-    return UUID(int=rows[-1].id.int)
 
 
 async def _locked(tx: Tx, key: tuple[UUID, UUID]) -> Row[Any]:
