@@ -356,7 +356,7 @@ def table(found: list[Outcome], seconds: float) -> str:
     by_point: dict[str, dict[tuple[str, int], Outcome]] = {}
     for each in found:
         by_point.setdefault(each.point, {})[each.postgres, each.nth] = each
-    killed = sum(each.hit for each in found)
+    killed, bad = sum(each.hit for each in found), sum(not each.good for each in found)
     head = [f"hit {nth}, PostgreSQL {mode}" for mode, nth in ways]
     lines = [
         "# The sweep", "",
@@ -364,9 +364,8 @@ def table(found: list[Outcome], seconds: float) -> str:
         " is what that one needed for the whole scenario until nothing was left to do. Every cell"
         " was judged by the invariants and by the sandbox provider's journal; a dash is a point"
         " that a life passes once.", "",
-        f"{killed} kills at {len(by_point)} points,"
-        f" {sum(not each.good for each in found)} failed, 0 double charges and 0 lost in the"
-        f" others; {seconds:.0f} s in all.", "",
+        f"{killed} kills at {len(by_point)} points, {bad} failed, 0 double charges and 0 lost"
+        f"{' in the others' if bad else ''}; {seconds:.0f} s in all.", "",
         f"| point | of | {' | '.join(head)} |", f"|---|---|{'---|' * len(ways)}",
     ]  # fmt: skip
     for point, outcomes in by_point.items():
