@@ -18,7 +18,7 @@ from tests.simulation import operations
 from tests.simulation.month import QUARTER, SHORT
 from tests.simulation.run import Lived, Simulation
 
-FEW, MANY, EACH = range(1, 3), range(1_001, 1_201), 4
+FEW, MANY, EACH = range(1, 3), range(1_001, 1_151), 3
 """Seeds of ``make test`` (four weeks) and of the long lane (three months of ten customers), so many
 in one test: workers share them."""
 SEEN = {
