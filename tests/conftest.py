@@ -25,6 +25,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import pytest
+import uvloop
 from sqlalchemy.engine import make_url
 
 from subledger.contracts.events import Event
@@ -52,7 +53,9 @@ _PREFIX = "subledger-test-"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The run's folder, named after the process that owns it; xdist's workers inherit it."""
+    """The run's folder, named after the process that owns it; xdist's workers inherit it. Loops are
+    what hosts run on."""
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     if hasattr(config, "workerinput"):
         return
     _sweep()

@@ -187,7 +187,7 @@ def _run(url: str, key: str, crash_at: str | None) -> tuple[int, list[str], floa
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "said"
         began = time.monotonic()
-        dying = process.start(process.live, url, SECRET, key, crash_at, str(said))
+        dying = process.start(process.live, url, SECRET, key, crash_at, said)
         dying.join(QUIET_WITHIN_S)
         if dying.is_alive():
             where = process.where(dying.pid or 0, said)
@@ -205,7 +205,7 @@ def census(server: Server, key: str) -> dict[str, int]:
     url = asyncio.run(_clone(server, "kill_census"))
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "said"
-        counting = process.start(process.count, url, SECRET, key, str(said))
+        counting = process.start(process.count, url, SECRET, key, said)
         counting.join(QUIET_WITHIN_S)
         assert counting.exitcode == 0, "the scenario fails even if nobody dies"
         counted: dict[str, int] = json.loads(said.read_text())

@@ -7,8 +7,7 @@ import time
 from typing import Any, cast
 
 import httpx
-import pytest
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.fernet import Fernet, MultiFernet
 
 from subledger.hosts.gateway import build_app
 from subledger.providers.sandbox.adapter import SIGNATURE, SandboxAdapter, sign
@@ -71,8 +70,7 @@ async def test_what_payers_agreed_to_outlives_the_key_that_sealed_it(world: Worl
     assert after is not None
     assert (after.status_code, after.json()) == (200, agreed)
     lost = world.build_payments(fernet=MultiFernet([Fernet(Fernet.generate_key())]))
-    with pytest.raises(InvalidToken):  # connections first: none opens
-        await cast(Any, lost.attributes["reseal"])(shop.tenant)
+    await cast(Any, lost.attributes["reseal"])(shop.tenant)  # opens nothing, and spoils nothing
     assert (await _mandate(world, shop, alone, path)).json() == agreed
 
 

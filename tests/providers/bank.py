@@ -110,15 +110,29 @@ class Merchant:
         return saved
 
     async def charge(
-        self, method: SavedMethod, attempt: str, *, amount_minor: int = 1250, currency: str = "EUR"
+        self,
+        method: SavedMethod,
+        attempt: str,
+        *,
+        amount_minor: int = 1250,
+        currency: str = "EUR",
+        capture: bool = True,
     ) -> Outcome:
-        request = ChargeRequest(attempt, method.token, amount_minor, currency)
+        request = ChargeRequest(attempt, method.token, amount_minor, currency, capture=capture)
         return await self.gateway.charge_saved(self.connection, request)
 
     async def page(
-        self, attempt: str, *, amount_minor: int = 1250, currency: str = "EUR", save: bool = True
+        self,
+        attempt: str,
+        *,
+        amount_minor: int = 1250,
+        currency: str = "EUR",
+        save: bool = True,
+        capture: bool = True,
     ) -> Outcome:
-        request = CheckoutRequest(attempt, amount_minor, currency, BACK, save, "en", "Cinema")
+        request = CheckoutRequest(
+            attempt, amount_minor, currency, BACK, save, "en", "Cinema", capture=capture
+        )
         return await self.gateway.start_checkout(self.connection, request)
 
     async def ask(

@@ -57,6 +57,7 @@ async def test_one_key_with_other_input_is_refused(shop: Merchant) -> None:
     assert await shop.charge(visa, "att_1", amount_minor=1251) == reused
     assert await shop.charge(visa, "att_1", currency="USD") == reused
     assert await shop.charge(await shop.method("visa_ok"), "att_1") == reused
+    assert await shop.charge(visa, "att_1", capture=False) == reused
     assert await shop.journal() == ONE
 
 
@@ -145,6 +146,7 @@ async def test_a_page_is_opened_once_and_expired(shop: Merchant) -> None:
     assert await fetched(shop, "att_1") == opened
     reused = Declined("config", "idempotency_key_reused")
     assert await shop.page("att_1", amount_minor=1) == reused
+    assert await shop.page("att_1", capture=False) == reused
 
     gateway, connection = shop.gateway, shop.connection
     closed = Canceled(opened.provider_ref)

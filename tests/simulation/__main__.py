@@ -7,7 +7,6 @@ Without ``--postgres`` (an administrator's URL) it starts a PostgreSQL of its ow
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 import tempfile
 import time
@@ -16,11 +15,12 @@ from collections import Counter
 from pathlib import Path
 
 import asyncpg
+import uvloop
 
 from subledger.platform.settings import asyncpg_url
 from subledger.platform.telemetry import logs
 from tests.postgres import SECRET_KEY, Server, migrated, start_server, stop_server
-from tests.simulation import operations
+from tests.simulation import operations, placement
 from tests.simulation.month import NIGHT, QUARTER, SHORT, Size
 from tests.simulation.run import Simulation
 
@@ -31,7 +31,8 @@ async def run(server: Server, seeds: range, size: Size, *, told: bool = False) -
     """Live the seeds in a database of their own; how many failed."""
     name = f"simulation_{time.time_ns()}"
     try:
-        return await _live(await migrated(server, name), seeds, size, told=told)
+        with placement.on_one_core():
+            return await _live(await migrated(server, name), seeds, size, told=told)
     finally:
         admin = await asyncpg.connect(server.admin_url.replace("+asyncpg", ""))
         await admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
@@ -82,12 +83,12 @@ def main() -> int:
     seeds = range(asked.first, asked.first + asked.seeds)
     if asked.postgres:
         given = Server(admin_url=asyncpg_url(asked.postgres), binaries=None)
-        return 1 if asyncio.run(run(given, seeds, size, told=asked.outcomes)) else 0
+        return 1 if uvloop.run(run(given, seeds, size, told=asked.outcomes)) else 0
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o711)
     server = start_server(folder)
     try:
-        return 1 if asyncio.run(run(server, seeds, size, told=asked.outcomes)) else 0
+        return 1 if uvloop.run(run(server, seeds, size, told=asked.outcomes)) else 0
     finally:
         stop_server(server)
 

@@ -30,6 +30,10 @@ _UNDER_WAY = (
 class Served:
     """What the auditor learns of subscriptions while it looks at their payers."""
 
+    now_at: datetime
+    """The shop's clock, which stands."""
+    balances: dict[str, list[dict[str, Any]]]
+    """Of each customer by id, as the API shows them."""
     spans: dict[str, cover.Spans] = field(default_factory=dict)
     extended: Counter[str] = field(default_factory=Counter)
     """How many pauses moved the end of a period of them."""
@@ -37,8 +41,6 @@ class Served:
     """Subscriptions whose charges are all worth their days."""
     given_up: dict[tuple[str, str], datetime] = field(default_factory=dict)
     """See ``cover.given_up``."""
-    parts_minor: dict[str, int] = field(default_factory=dict)
-    """What was paid of invoices that were not paid whole."""
 
 
 async def audit(month: Month) -> list[str]:
@@ -51,19 +53,28 @@ async def audit(month: Month) -> list[str]:
     wrong += books.receipts(told, captured)
     wrong += books.returned(told, sent_back)
     wrong += books.documents(told, shown)
-    wrong += await _booked(month, shown, sum(amount for _, amount in captured))
+    served = Served(await month.now(), await _balances(month))
     balances = (await month.get("/v1/ledger/trial-balance"))["currencies"]
+    taken = sum(amount for _, amount in captured)
+    wrong += await _booked(month, shown, served, balances, taken)
     paused = revenue.standstills(told.values())
-    wrong += revenue.earned(shown, balances, await month.now(), paused)
-    served = Served()
-    served.parts_minor = books.parts_paid(shown)
+    wrong += revenue.earned(shown, balances, served.now_at, paused)
     for who in month.people:
         account = told.get(month.subject(who), [])
         wrong += [f"{who.name}: {each}" for each in await _person(month, who, account, served)]
-    return wrong + await _services(month, shown, served)
+    return wrong + await _services(month, shown, served, paused)
 
 
-async def _services(month: Month, shown: Papers, served: Served) -> list[str]:
+async def _balances(month: Month) -> dict[str, list[dict[str, Any]]]:
+    return {
+        who.id: (await month.get(f"/v1/customers/{who.id}/balance"))["balances"]
+        for who in month.people
+    }
+
+
+async def _services(
+    month: Month, shown: Papers, served: Served, paused: Mapping[str, Sequence[revenue.Standstill]]
+) -> list[str]:
     """What was billed, against what was served and what the shop sells."""
     sold = await _prices(month)
     codes = {
@@ -75,7 +86,7 @@ async def _services(month: Month, shown: Papers, served: Served) -> list[str]:
     return [
         *cover.never_more_back_than_charged(shown),
         *cover.covered_once(shown, codes, served.extended, served.given_up),
-        *cover.not_covered(shown, codes, served.spans, served.extended),
+        *cover.not_covered(shown, codes, served.spans, served.extended, paused),
         *worth.about_right(shown, simple, served.shared),
     ]
 
@@ -91,8 +102,8 @@ async def _prices(month: Month) -> list[dict[str, Any]]:
 
 
 async def _person(month: Month, who: Person, account: Sequence[Fact], served: Served) -> list[str]:
-    [balance] = (await month.get(f"/v1/customers/{who.id}/balance"))["balances"]
-    wrong = books.compare(books.kept(account, served.parts_minor), balance)
+    [balance] = served.balances[who.id]
+    wrong = books.compare(books.kept(account), balance)
     wrong += await _statement(month, who, balance)
     wrong += _in_order(account)
     if plain.is_plain(who, month.asked) and not month.shelf.is_taxed:
@@ -103,7 +114,7 @@ async def _person(month: Month, who: Person, account: Sequence[Fact], served: Se
         if each.kind == "subscription.paused" and each.data["credit"] == "extend"
     )
     served.given_up |= cover.given_up(account)
-    lives = states.replayed(account, month.end_at)
+    lives = states.replayed(account, month.end_at, may_wait="switch on" in month.asked)
     shown = await month.get_all("/v1/subscriptions", customer_id=who.id)
     if {each["id"] for each in shown} != set(lives):
         wrong.append(f"subscriptions {[each['id'] for each in shown]}, told {list(lives)}")
@@ -116,7 +127,7 @@ async def _person(month: Month, who: Person, account: Sequence[Fact], served: Se
             served.spans[each["id"]] = life.spans
         if "buy anchored" not in who.asked and not _ever_paused(account, each["id"]):
             served.shared.add(each["id"])
-    return wrong + await _access(month, who, account)
+    return wrong + _access(month, who, account, served.now_at)
 
 
 def _ever_paused(account: Sequence[Fact], subscription: str) -> bool:
@@ -135,7 +146,7 @@ async def _statement(month: Month, who: Person, balance: Mapping[str, Any]) -> l
     return [f"the statement's entries make {moved}, the balance is {balance}"]
 
 
-async def _access(month: Month, who: Person, account: Sequence[Fact]) -> list[str]:
+def _access(month: Month, who: Person, account: Sequence[Fact], now_at: datetime) -> list[str]:
     """The last fact of each subscription says whether it gives access, and until when."""
     answer = month.life.assembly.memory.check(month.tenant_id, who.id, "film:a")
     last = {
@@ -144,7 +155,6 @@ async def _access(month: Month, who: Person, account: Sequence[Fact]) -> list[st
         if each.kind.startswith("entitlement.")
     }
     granted = [each for each in last.values() if each.kind == "entitlement.granted"]
-    now_at = await month.now()
     runs = [
         each for each in granted if datetime.fromisoformat(each.data["valid_until_at"]) > now_at
     ]
@@ -158,7 +168,13 @@ def _in_order(account: Sequence[Fact]) -> list[str]:
     return [] if moments == sorted(moments) else ["events go back in time"]
 
 
-async def _booked(month: Month, shown: Papers, captured: int) -> list[str]:
+async def _booked(
+    month: Month,
+    shown: Papers,
+    served: Served,
+    currencies: Sequence[Mapping[str, Any]],
+    captured: int,
+) -> list[str]:
     """What was captured is what paid invoices, whole or in part, plus what waits unapplied; what is
     on the books of the provider, of revenue and of tax is what documents and the journal say."""
     paid = sum(
@@ -166,23 +182,21 @@ async def _booked(month: Month, shown: Papers, captured: int) -> list[str]:
         for each in shown.invoices
         if each["status"] == "paid"
     )
-    paid += sum(books.parts_paid(shown).values())
-    unapplied = 0
-    for who in month.people:
-        balance = await month.get(f"/v1/customers/{who.id}/balance")
-        unapplied += sum(each["unapplied_minor"] for each in balance["balances"])
+    paid += books.parts_paid(shown)
+    unapplied = sum(
+        each["unapplied_minor"] for balances in served.balances.values() for each in balances
+    )
     wrong = []
     refunded = any(what.startswith("refund") for what, _ in month.outcomes)
     if captured != paid + unapplied and not refunded:
         wrong.append(f"captured {captured}, paid {paid}, unapplied {unapplied}")
-    balances = (await month.get("/v1/ledger/trial-balance"))["currencies"]
-    wrong += [f"trial balance: {each}" for each in balances if each["balance_minor"]]
+    wrong += [f"trial balance: {each}" for each in currencies if each["balance_minor"]]
     for head, amount in (
         ("provider_clearing:", await held(month)), ("tax_payable", -_tax(shown)),
     ):  # fmt: skip
         booked = sum(
             account["balance_minor"]
-            for each in balances
+            for each in currencies
             for account in each["accounts"]
             if account["account"].startswith(head)
         )

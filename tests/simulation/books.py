@@ -21,26 +21,11 @@ class Books:
     open_minor: Counter[str] = field(default_factory=Counter)
     lost_minor: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
-    parts_minor: Mapping[str, int] = field(default_factory=dict)
-    """What was paid of invoices that were not paid whole: no event tells it."""
     _came_back: set[str] = field(default_factory=set)
 
     def move(self, fact: Fact) -> None:
         data, invoice = fact.data, str(fact.data.get("invoice_id"))
         match fact.kind:
-            case "invoice.finalized":
-                self.balance_minor += data["total_minor"] - data["credited_minor"]
-                self.open_minor[invoice] += data["total_minor"] - data["credit_applied_minor"]
-                self.open_minor[invoice] -= self.parts_minor.get(invoice, 0)
-            case "invoice.voided":
-                self.balance_minor -= data["total_minor"] - data["credited_minor"]
-                self.open_minor[invoice] = 0
-            case "invoice.uncollectible":
-                self.balance_minor -= self.open_minor[invoice]
-                self.lost_minor[invoice], self.open_minor[invoice] = self.open_minor[invoice], 0
-            case "invoice.paid":
-                self.balance_minor += self.lost_minor.pop(invoice, 0)
-                self.open_minor[invoice] = 0
             case "payment.succeeded":
                 self.balance_minor -= data["amount_minor"]
             case "credit_note.issued":
@@ -57,8 +42,29 @@ class Books:
             case "adjustment.made":
                 given = data["direction"] == "credit"
                 self.balance_minor += -data["amount_minor"] if given else data["amount_minor"]
+            case _:
+                self._invoice(fact.kind, invoice, data)
         if self.open_minor[invoice] < 0:
             self.wrong.append(f"{invoice} owes {self.open_minor[invoice]} after {fact.kind}")
+
+    def _invoice(self, kind: str, invoice: str, data: Mapping[str, Any]) -> None:
+        match kind:
+            case "invoice.finalized":
+                self.balance_minor += data["total_minor"] - data["credited_minor"]
+                self.open_minor[invoice] += data["total_minor"] - data["credit_applied_minor"]
+            case "invoice.voided":
+                self.balance_minor -= data["total_minor"] - data["credited_minor"]
+                self.open_minor[invoice] = 0
+            case "invoice.uncollectible":
+                self.balance_minor -= self.open_minor[invoice]
+                self.lost_minor[invoice], self.open_minor[invoice] = self.open_minor[invoice], 0
+            case "invoice.partially_paid":
+                self.open_minor[invoice] -= data["amount_minor"]
+                if self.open_minor[invoice] != data["open_minor"]:
+                    self.wrong.append(f"{invoice} owes {self.open_minor[invoice]}, told {data}")
+            case "invoice.paid":
+                self.balance_minor += self.lost_minor.pop(invoice, 0)
+                self.open_minor[invoice] = 0
 
     def _left_by_itself(self, data: Mapping[str, Any]) -> bool:
         """Money that went back without being granted, or although it was said not to."""
@@ -71,19 +77,18 @@ class Books:
         self.open_minor[invoice] -= sign * data["offset_minor"]
 
 
-def parts_paid(papers: Papers) -> dict[str, int]:
+def parts_paid(papers: Papers) -> int:
     """Of invoices that are still to be paid, or were written off, what was paid in money."""
-    return {
-        each["id"]: part
+    return sum(
+        each["paid_minor"] - each["credit_applied_minor"] - each["offset_minor"]
         for each in papers.invoices
         if each["status"] in {"open", "uncollectible"}
-        and (part := each["paid_minor"] - each["credit_applied_minor"] - each["offset_minor"])
-    }
+    )
 
 
-def kept(account: Sequence[Fact], parts_minor: Mapping[str, int]) -> Books:
+def kept(account: Sequence[Fact]) -> Books:
     """The books of an account."""
-    books = Books(parts_minor=parts_minor)
+    books = Books()
     for fact in account:
         books.move(fact)
     return books

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from tests.simulation.revenue import Standstill
 from tests.simulation.told import Fact, Line, Papers
 
 ONE_DAY = timedelta(days=1)
@@ -35,15 +36,15 @@ def times(lines: Sequence[Line]) -> list[tuple[datetime, datetime, int]]:
 
 
 def given_up(account: Sequence[Fact]) -> dict[tuple[str, str], datetime]:
-    """What a refund ended was settled by that refund, however much went back: by subscription and
-    invoice from before, the moment from which on its time is nobody's and may be sold again."""
+    """What a refund or a dispute ended was settled by it, however much went back: by subscription
+    and invoice from before, the moment from which on its time is nobody's and may be sold again."""
     billed: dict[str, set[str]] = {}
     found: dict[tuple[str, str], datetime] = {}
     for each in account:
         if each.kind == "invoice.finalized":
             for subscription in each.data["subscription_ids"]:
                 billed.setdefault(subscription, set()).add(each.data["invoice_id"])
-        elif each.kind == "subscription.canceled" and each.data["reason"] == "refund":
+        elif each.kind == "subscription.canceled" and each.data["reason"] in {"refund", "dispute"}:
             subscription = each.data["subscription_id"]
             for invoice in billed.get(subscription, ()):
                 found.setdefault((subscription, invoice), each.at)
@@ -96,9 +97,11 @@ def not_covered(
     codes: Mapping[str, str],
     served: Mapping[str, Spans],
     extended: Mapping[str, int],
+    paused: Mapping[str, Sequence[Standstill]],
 ) -> list[str]:
     """Moments that were ``served`` and are on no document, drafts and voided charges included. A
-    pause that ``extended`` a period moves what its document says: then the lengths have to do."""
+    pause that ``extended`` a period moves what its document says: then the lengths have to do, as
+    documents have them or, where one made after it was ``paused`` reaches over it, without it."""
     wrong = []
     by_kind = _by_kind(papers, codes)
     for subscription, spans in served.items():
@@ -109,7 +112,8 @@ def not_covered(
         ]
         paid = [(start, end) for start, end, depth in times(lines) if depth > 0]
         if subscription in extended:
-            left = _length(spans) - _length(paid)
+            known = max(_length(paid), _time_of(lines, paused.get(subscription, ())))
+            left = _length(spans) - known
             if left > ONE_DAY * (extended[subscription] + 1):
                 wrong.append(f"{subscription}: nobody billed {left}")
             continue
@@ -118,6 +122,18 @@ def not_covered(
                 span = f"{left_at.isoformat()} to {end.isoformat()}"
                 wrong.append(f"{subscription}: nobody billed {span}")
     return wrong
+
+
+def _time_of(lines: Sequence[Line], paused: Sequence[Standstill]) -> timedelta:
+    """What is charged less what is given back, each less the pauses that it was known to span."""
+    total = timedelta()
+    for each in lines:
+        time = each.end_at - each.start_at
+        for begin, end in paused:
+            if end is not None and each.billed_at is not None and begin < each.billed_at:
+                time -= max(timedelta(), min(end, each.end_at) - max(begin, each.start_at))
+        total += time if each.kind != "credit" else -time
+    return total
 
 
 def _length(spans: Spans) -> timedelta:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from subledger.platform import crashpoints, migrate
 from subledger.platform.crashpoints import Crashed, Crashpoint
 from subledger.platform.ids import Ids
 from subledger.platform.service import Step
+from tests.simulation import placement
 
 T = TypeVar("T")
 ORIGIN = "http://sim.test"
@@ -93,6 +95,7 @@ class Life:
 
     def __post_init__(self) -> None:
         self._left = self._until_cut = 0
+        self._hours = 0
         self._dead = self._was_cut = False
 
     def begin(self, seed: int) -> None:
@@ -102,6 +105,7 @@ class Life:
         self.doom(0)
         self.cut(0)
         crashpoints.install(self._passed)
+        asyncio.get_running_loop().set_exception_handler(_unless_it_died)
 
     # --- being born ------------------------------------------------------------------------------
 
@@ -115,8 +119,10 @@ class Life:
                 pool_size=2,
                 lease_s=LEASE_S,
                 ids=self.ids,
+                monotonic_s=lambda: time.monotonic() + self._hours * 3_600,
             )
         )
+        placement.near(self.assembly.databases.values())
         transport = httpx.ASGITransport(self.assembly.app)
         self.http = httpx.AsyncClient(transport=transport, base_url=ORIGIN, timeout=60)
         self.steps: dict[str, Step] = {
@@ -199,6 +205,7 @@ class Life:
     async def wall_time_passes(self) -> None:
         """An hour on the wall: leases end, what backed off may be tried again."""
         self._looks = True
+        self._hours += 1
         for statement in _WALL_TIME:
             await self.admin.execute(statement)
 
@@ -258,6 +265,12 @@ class Life:
         while (now := await self.step(name, limit)) >= limit:
             done += now
         return done + now
+
+
+def _unless_it_died(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What a process leaves behind when it is taken for dead is no news; all else is."""
+    if not isinstance(context.get("exception"), Crashed):
+        loop.default_exception_handler(context)
 
 
 MOVER = "identity.move_clocks"

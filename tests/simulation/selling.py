@@ -17,6 +17,8 @@ MONTHLY, WEEKLY = {"unit": "month", "count": 1}, {"unit": "week", "count": 1}
 PRICES_MINOR = {"week": 300, "month": 999}
 """Of the plans that have one price for a unit and nothing else."""
 ZONES = ("UTC", "UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu")
+_LONG = 1_000
+"""Turns: until all that was said is heard."""
 _OPEN = story("tests.open_simulation")
 
 
@@ -74,7 +76,7 @@ async def open_shop(month: Month, start_at: datetime) -> None:
     if month.shelf.is_taxed:
         await _taxes(month)
     await _people(month)
-    await month.life.quiet()
+    await month.life.busy(_LONG)
     await _regulars(month)
 
 
@@ -142,7 +144,7 @@ async def _regulars(month: Month) -> None:
             each.asked.add("terms")
             path = f"/v1/customers/{each.id}/invoice-terms"
             await month.must(path, method="PUT", expect=200, net_days=5)
-    await month.life.quiet()
+    await month.life.busy(_LONG)
     for each in month.people:
         if each.cards and month.draw.random() < month.size.of_regulars:
             plan = month.shelf.plans[each.plan]

@@ -58,13 +58,15 @@ class Replayed:
         self.status = status
 
 
-def replayed(account: Sequence[Fact], end_at: datetime) -> dict[str, Replayed]:
-    """Every subscription of the account; what is served is served until ``end_at``."""
+def replayed(account: Sequence[Fact], end_at: datetime, *, may_wait: bool) -> dict[str, Replayed]:
+    """Every subscription of the account; what is served is served until ``end_at``. Where renewals
+    ``may_wait``, since a person stopped them, what ended meanwhile had paid, and access, till its
+    period's end."""
     found: dict[str, Replayed] = {}
     for fact in account:
         if fact.kind in MOVES:
             one = found.setdefault(fact.data["subscription_id"], Replayed())
-            one.move(fact.kind, fact.data["status"], fact.at)
+            one.move(fact.kind, fact.data["status"], _moment(fact, may_wait))
         elif fact.kind == "invoice.uncollectible":
             # Writing off ends past due; where the policy cancels, that is told next.
             for each in fact.data["subscription_ids"]:
@@ -74,3 +76,13 @@ def replayed(account: Sequence[Fact], end_at: datetime) -> dict[str, Replayed]:
         if one.status in RUNNING and one.since_at is not None and one.since_at < end_at:
             one.spans.append((one.since_at, end_at))
     return found
+
+
+def _moment(fact: Fact, may_wait: bool) -> datetime:
+    """Told late, an end that was planned is as of its moment."""
+    if fact.kind != "subscription.canceled":
+        return fact.at
+    ended_at = datetime.fromisoformat(fact.data["ended_at"])
+    if not may_wait:
+        return ended_at
+    return min(ended_at, datetime.fromisoformat(fact.data["current_period_end_at"]))

@@ -14,11 +14,11 @@ import structlog
 
 from subledger.platform.telemetry import logs
 from tests.conftest import NewDatabase
-from tests.simulation import operations
+from tests.simulation import operations, placement
 from tests.simulation.month import QUARTER, SHORT
 from tests.simulation.run import Lived, Simulation
 
-FEW, MANY, EACH = range(1, 3), range(1_001, 1_151), 3
+FEW, MANY, EACH = range(1, 3), range(1_001, 1_201), 2
 """Seeds of ``make test`` (four weeks) and of the long lane (three months of ten customers), so many
 in one test: workers share them."""
 SEEN = {
@@ -35,9 +35,10 @@ SEEN = {
 async def simulation(module_database_url: str, secret_key: str) -> AsyncIterator[Simulation]:
     logs.configure(level="error")
     opened = Simulation(url=module_database_url, secret_key=secret_key)
-    await opened.open()
-    yield opened
-    await opened.close()
+    with placement.on_one_core():
+        await opened.open()
+        yield opened
+        await opened.close()
     structlog.reset_defaults()  # others look at what is logged
 
 

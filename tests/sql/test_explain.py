@@ -63,8 +63,6 @@ UNREACHED = {
     " of yet: by primary key",
     r"(INSERT INTO|UPDATE|DELETE FROM) payments\.hints|SELECT h\.": "a notification of an attempt"
     " that is not known yet: by primary key (tests/payments/test_charges.py)",
-    r"\(SELECT e\.partition, .* UNION ALL": "as many arms as partitions lag; each is the arm of the"
-    " statement with one",
     r"SELECT pg_catalog\.pg_advisory_xact_lock": "one process of many migrates",
     r"SELECT CAST\(sum\(position\) AS bigint\)": "a gauge over the log's 16 heads",
     r"SELECT count\(\*\) AS n FROM eventlog\.events": "the demo counts its events at the end",

@@ -15,6 +15,10 @@ pytestmark = pytest.mark.long
 
 CANCELED = ["subscription.canceled", "entitlement.revoked"]
 DUE = "subscriptions.cancel_required"
+RENEWAL = [
+    *("subscriptions.renew_required", "invoice.finalized", "payment.succeeded"),
+    *("invoice.paid", "subscription.renewed"),
+]
 
 
 async def cancel(shop, subscription, expect=200, **body):
@@ -23,6 +27,13 @@ async def cancel(shop, subscription, expect=200, **body):
 
 async def keep(shop, subscription, expect=200):
     return await shop.post(f"/v1/subscriptions/{subscription}/undo-cancel", expect=expect)
+
+
+async def stop_renewals(shop, *, on):
+    answer = await shop.raw(
+        "PUT", "/v1/kill-switches/renewals", json={"on": on, "reason": "a wrong price"}
+    )
+    assert answer.status_code == 200, answer.text
 
 
 async def test_why_it_was_canceled_is_kept_and_shown(seats):
@@ -103,6 +114,30 @@ async def test_at_a_date_in_a_later_period_that_is_billed_cut(seats, credit):
     await shop.move_to("2026-03-15")
     assert await shop.new_events(viewer) == [DUE, *CANCELED], "nothing is left to give back"
     assert await shop.captured() == {"EUR": 2000 + 903 + 839}
+    await shop.check()
+
+
+@pytest.mark.parametrize("credit", [True, False])
+async def test_an_end_that_waited_for_stopped_renewals_is_as_of_its_date(seats, credit):
+    shop, viewer, subscription = seats
+    await cancel(shop, subscription, at="2026-03-14T10:00:00Z", credit_unused=credit)
+    await stop_renewals(shop, on=True)
+    await shop.new_events(viewer)
+    await shop.move_to("2026-04-05")
+    assert await shop.new_events(viewer) == []
+    assert await shop.status(subscription) == "active"
+
+    await stop_renewals(shop, on=False)
+    told = await shop.new_events(viewer)
+    access = [each for each in told if each.startswith("entitlement.")]
+    assert access == ["entitlement.granted", "entitlement.revoked"]
+    assert [each for each in told if each not in access] == [*RENEWAL, DUE, "subscription.canceled"]
+    assert [*await shop.invoices(viewer)][-1][1:] == ("paid", 903), "14 of 31 days, no day more"
+    ended = await shop.get(f"/v1/subscriptions/{subscription}")
+    assert (ended["status"], ended["ended_at"]) == ("canceled", "2026-03-14T10:00:00Z")
+    assert ended["ended_at"] == ended["cancel_at"]
+    assert await shop.captured() == {"EUR": 2000 + 903}
+    assert not (await shop.access(viewer))["allowed"]
     await shop.check()
 
 

@@ -293,6 +293,33 @@ async def test_an_invoice_goes_after_its_notes(shop):
     await shop.check()
 
 
+async def test_an_invoice_that_gives_back_an_ended_cycle_is_credited_and_not_voided(shop):
+    """Found by the simulation (seed 6028): the void took the credit of the old plan away, and what
+    came later gave it back to nobody."""
+    monthly = await shop.plan("monthly")
+    weekly = await shop.plan("weekly", amounts={"EUR": 900}, unit="week")
+    viewer = await shop.customer(timezone="UTC")
+    await shop.card(viewer)
+    bought = await shop.subscribe(viewer, monthly)
+    await shop.card(viewer, "soft_decline")
+    await shop.move_to("2026-02-14T10:00:00")
+    await change(shop, bought["id"], plan_id=weekly, settle="now")
+    invoice = await shop.last_invoice(viewer)
+    # A week, less 14 of 28 days of 9.99.
+    assert (invoice["status"], invoice["total_minor"]) == ("open", 900 - 499)
+    await shop.new_events(viewer)
+
+    refused = await shop.post(f"/v1/invoices/{invoice['id']}/void", {"reason": "x"}, expect=409)
+
+    assert refused["code"] == "invoice_settles_cycle"
+    assert await shop.new_events(viewer) == []
+    made = await note(shop, invoice["id"])
+    assert (made["total_minor"], made["offset_minor"], made["credit_minor"]) == (401, 401, 0)
+    assert (await shop.get(f"/v1/invoices/{invoice['id']}"))["status"] == "paid"
+    assert await shop.status(bought["id"]) == "active"
+    await shop.check()
+
+
 @pytest.mark.long
 async def test_an_invoice_that_a_later_one_takes_back_is_credited_and_not_voided(shop):
     viewer, subscription, old = await owing(shop)

@@ -43,7 +43,10 @@ async def test_a_transfer_pays_an_invoice_in_parts(shop: Shop) -> None:
     assert part["offline"]["reference"] == "statement 12"
     again = await shop.post("/v1/offline-payments", body, Idempotency_Key="one")
     assert again["id"] == part["id"]
-    assert await shop.new_events(viewer) == ["payment.succeeded"]
+    assert await shop.new_events(viewer) == ["payment.succeeded", "invoice.partially_paid"]
+    told = (await shop.get("/v1/events", customer_id=viewer, limit=100))["data"][-1]["data"]
+    assert (told["invoice_id"], told["payment_id"]) == (invoice, part["id"])
+    assert (told["amount_minor"], told["open_minor"], told["status"]) == (400, 599, "open")
     now = await shop.get(f"/v1/invoices/{invoice}")
     assert (now["status"], now["paid_minor"]) == ("open", 400)
     assert (await ledger(shop))["bank"] == 400

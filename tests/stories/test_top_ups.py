@@ -144,7 +144,10 @@ async def test_unapplied_money_pays_an_invoice_in_part_and_then_whole(shop: Shop
     left = await apply(shop, viewer)
     [mine] = left["balances"]
     assert (mine["receivable_minor"], mine["unapplied_minor"]) == (599, 0)
-    assert await shop.new_events(viewer) == [], "a part changes nothing yet"
+    assert await shop.new_events(viewer) == ["invoice.partially_paid"]
+    told = (await shop.get("/v1/events", customer_id=viewer, limit=100))["data"][-1]["data"]
+    assert (told["invoice_id"], told["payment_id"]) == (invoice, None)
+    assert (told["amount_minor"], told["open_minor"]) == (400, 599)
     now = await shop.get(f"/v1/invoices/{invoice}")
     assert (now["status"], now["paid_minor"]) == ("open", 400)
     await shop.check()

@@ -67,7 +67,7 @@ async def test_a_part_that_is_captured_pays_its_part(shop: Shop) -> None:
     await shop.new_events(viewer)
     taken = await ask(shop, payment, "capture", {"amount_minor": 400})
     assert (taken["status"], taken["amount_minor"]) == ("succeeded", 400)
-    assert await shop.new_events(viewer) == ["payment.succeeded"]
+    assert await shop.new_events(viewer) == ["payment.succeeded", "invoice.partially_paid"]
     seen = await shop.get(f"/v1/invoices/{invoice}")
     assert (seen["status"], seen["paid_minor"]) == ("open", 400)
     rest = await shop.post("/v1/payments", {"invoice_id": invoice})

@@ -55,7 +55,7 @@ async def test_a_page_sets_the_money_aside_and_a_part_of_it_is_captured(shop: Sh
     taken = await ask(shop, payment, "capture", {"amount_minor": 400})
 
     assert (taken["status"], taken["amount_minor"]) == ("succeeded", 400)
-    assert await shop.new_events(viewer) == ["payment.succeeded"]
+    assert await shop.new_events(viewer) == ["payment.succeeded", "invoice.partially_paid"]
     rest = await shop.post("/v1/payments", {"invoice_id": invoice, "payment_method_id": kept["id"]})
     assert (rest["status"], rest["amount_minor"]) == ("succeeded", 599)
     assert await shop.captured() == {"EUR": 999}

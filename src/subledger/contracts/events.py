@@ -89,6 +89,10 @@ INVOICE_COLLECT_REQUIRED: Final = "invoices.collect_required"
 INVOICE_FINALIZED: Final = "invoice.finalized"
 INVOICE_DUE: Final = "invoice.due"
 INVOICE_PAID: Final = "invoice.paid"
+INVOICE_PARTIALLY_PAID: Final = "invoice.partially_paid"
+"""Part of it was paid (off-line, by a capture in part, or from the customer's account) and it stays
+open: ``amount_minor`` came now, ``open_minor`` is left. ``payment_id`` is null if the money was in
+the account. What pays the rest is told as ``invoice.paid``."""
 INVOICE_VOIDED: Final = "invoice.voided"
 INVOICE_UNCOLLECTIBLE: Final = "invoice.uncollectible"
 CREDIT_NOTE_ISSUED: Final = "credit_note.issued"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -72,6 +73,8 @@ class Options:
     through_json: bool = False
     ids: Ids | None = None
     clock_s: Callable[[], int] | None = None
+    monotonic_s: Callable[[], float] = time.monotonic
+    """By which calls to providers are spaced and held back."""
     only: Sequence[str] = ()
     """What this process runs (none named: all). All services are built all the same: a clock
     move asks every one of them, and each question between services has its local answer."""
@@ -255,7 +258,7 @@ def _payments(
         refunds=seam(Refunds, billing.attributes["refunds"]),
         books=seam(Books, billing.attributes["books"]),
         endpoints=seam(Endpoints, webhooks.attributes["endpoints"]),
-        gateways={adapter.name: Gateway(adapter, to_sandbox)},
+        gateways={adapter.name: Gateway(adapter, to_sandbox, now_s=options.monotonic_s)},
         accounts=sandbox,
         fernet=fernet,
         page_secret=keys.page_secret(options.secret_key),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import Mount, Route
 
@@ -67,13 +68,10 @@ def build_app(
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,
     )
     api.state.doorkeeper = Doorkeeper(key_ring, tokens)
     _answer_problems(api)
-    routers = [router for service in services for router in service.routers]
-    for router in sorted(routers, key=lambda each: each.prefix != _BUSIEST):
-        api.include_router(router)
+    _offer_routes(api, [router for service in services for router in service.routers])
     operations = {path: operation for path, (_, operation) in plain.items()}
     for path, (app, _) in plain.items():
         api.router.routes.insert(0, Route(path, _Labelled(app, path), methods=["GET"]))
@@ -84,6 +82,16 @@ def build_app(
     inner: App = _Ahead(api, ahead) if ahead else api
     front: App = Front(inner, ids or Ids(), timeout_s=timeout_s)
     return front
+
+
+def _offer_routes(api: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """The routers' routes as they are. FastAPI's ``include_router`` would make each route a second
+    time (0.2 s of a start) and compare a request with one router after the other."""
+    for router in sorted(routers, key=lambda each: each.prefix != _BUSIEST):
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                route.operation_id = route.name
+            api.router.routes.append(route)
 
 
 class _Labelled:

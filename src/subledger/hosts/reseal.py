@@ -17,7 +17,7 @@ async def reseal(assembly: Assembly) -> int:
     """Every service's secrets, tenant by tenant, with the newest key; tells how many tenants.
 
     Each page is a transaction that locks its rows, so a change made meanwhile is not undone; run
-    again it does the same again.
+    again it does the same again. What no key opens is logged and left.
     """
     sealers = [
         cast("Callable[[UUID], Awaitable[None]]", each.attributes["reseal"])

@@ -33,7 +33,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from subledger.contracts.events import Event
 from subledger.platform import crashpoints
 from subledger.platform.commands import BEGIN, BEGIN_REPEATABLE_READ, Commands
-from subledger.platform.driver import Driver, keep_statements, replace_if_closed
+from subledger.platform.driver import (
+    Driver,
+    keep_unless_pooled,
+    learn_arrays,
+    replace_if_closed,
+)
 from subledger.platform.ids import Ids
 
 Result = TypeVar("Result")
@@ -222,6 +227,10 @@ _CLOCKS = text(
     "SELECT tenant_id, coalesce(now_at, clock_timestamp()) AS now_at FROM identity.clocks"
     " WHERE tenant_id = ANY (CAST(:tenants AS uuid[]))"
 )
+_PLANNED_ONCE = "SET LOCAL plan_cache_mode = force_generic_plan"
+"""For the log, a table in 32 parts: a plan for any values leaves out all parts but one as it runs;
+one by value takes 2 ms to make, each time (ADR 0005)."""
+_PLANNED_AS_EVER = "SET LOCAL plan_cache_mode TO DEFAULT"
 
 
 class Tx:
@@ -240,7 +249,8 @@ class Tx:
         """Root rows that this transaction has locked, by kind, tenant and id."""
         self._driver = driver
         self._now: dict[UUID, datetime] = {}
-        self._reader_done = False
+        self._leave = ""
+        """What is said before the next statement, if the last one was a reader's."""
 
     async def rows(self, statement: TextClause, /, **values: Any) -> Sequence[Row[Any]]:
         """Run a statement that returns rows."""
@@ -265,7 +275,7 @@ class Tx:
     async def savepoint(self) -> AsyncIterator[None]:
         """What is done inside stays undone, facts included, if the block raises; the transaction
         goes on. Locks taken inside are given back then, so take them outside."""
-        assert not self._reader_done, "the reader's role would come back with a rollback"
+        assert not self._leave, "the reader's role would come back with a rollback"
         told = len(self.events)
         try:
             async with self.commands.savepoint():
@@ -278,16 +288,20 @@ class Tx:
     async def reading_as(self, role: str) -> AsyncIterator[None]:
         """Become one of the readers whose policies see all tenants (log, due, tenant finder)."""
         assert role in {LOG_READER, DUE_READER, TENANT_FINDER, CLOCK_MOVER}
-        self._reader_done = False
+        self._leave = ""
         self.commands.say(f"SET LOCAL ROLE {role}")
+        if role == LOG_READER:
+            self.commands.say(_PLANNED_ONCE)
         yield
         # Left with the next statement: a step that found nothing ends here, and so does the role.
-        self._reader_done = True
+        self._leave = "SET LOCAL ROLE NONE"
+        if role == LOG_READER:
+            self._leave += f";{_PLANNED_AS_EVER}"
 
     def _leave_reader(self) -> None:
-        if self._reader_done:
-            self._reader_done = False
-            self.commands.say("SET LOCAL ROLE NONE")
+        if self._leave:
+            self.commands.say(self._leave)
+            self._leave = ""
 
     async def _before_statement(self) -> None:
         self._leave_reader()
@@ -430,13 +444,7 @@ def connect(url: str, *, pool_size: int = 5) -> AsyncEngine:
         hide_parameters=True,
     )
     # First of all listeners: the engine's own already ask something.
-    event.listen(engine.sync_engine, "connect", _keep_unless_pooled, insert=True)
+    event.listen(engine.sync_engine, "connect", keep_unless_pooled, insert=True)
+    event.listen(engine.sync_engine, "connect", learn_arrays)
     event.listen(engine.sync_engine, "checkout", replace_if_closed)
     return engine
-
-
-def _keep_unless_pooled(connection: Any, record: Any) -> None:
-    """A pooler gives its clients a process number that is none of the server's."""
-    server_pid = connection.run_async(lambda driver: driver.fetchval("SELECT pg_backend_pid()"))
-    if connection.driver_connection.get_server_pid() == server_pid:
-        keep_statements(record.info)

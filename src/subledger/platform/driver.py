@@ -35,6 +35,11 @@ _DIALECT = dialect()  # type: ignore[no-untyped-call]  # the library gives no ty
 _LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 _TOUCHED = re.compile(r"\d+$")
 _numbers = itertools.count(1)
+_ARRAYS = (
+    *("bigint", "boolean", "bytea", "date", "integer", "jsonb", "numeric", "smallint"),
+    *("timestamptz", "uuid"),
+)
+_ASK_ARRAYS = f"SELECT {', '.join(f'${n}::{each}[]' for n, each in enumerate(_ARRAYS, start=1))}"
 
 _Shape = Callable[[Iterable[Any]], Row[Any]]
 _Prepared = tuple["PreparedStatement[Any]", _Shape]
@@ -47,10 +52,21 @@ def replace_if_closed(connection: Any, _record: object, _pooled: object) -> None
         raise DisconnectionError
 
 
-def keep_statements(info: dict[Any, Any]) -> None:
-    """Let the connection of this ``info`` (a pool's own notes on it) keep what it has prepared.
-    Behind a pooler it must not: the next transaction may run elsewhere."""
-    info[_KEPT] = {}
+def keep_unless_pooled(connection: Any, record: Any) -> None:
+    """When a connection is made: let it keep what it prepares. Behind a pooler, which gives its
+    clients a process number that is none of the server's, it must not: the next transaction may run
+    elsewhere."""
+    server_pid = connection.run_async(lambda driver: driver.fetchval("SELECT pg_backend_pid()"))
+    if connection.driver_connection.get_server_pid() == server_pid:
+        record.info[_KEPT] = {}
+
+
+def learn_arrays(connection: Any, record: Any) -> None:
+    """When a connection is made: let the driver ask for all array types at once. It asks when it
+    meets one that it does not know, 6 ms each time, and forgets with the connection."""
+    if _KEPT in record.info:
+        nothing = [None] * len(_ARRAYS)
+        connection.run_async(lambda driver: driver.fetchval(_ASK_ARRAYS, *nothing))
 
 
 class Driver:

@@ -67,7 +67,7 @@ class DueQueue:
     """The due rows of one service."""
 
     def __init__(self, table: Table) -> None:
-        schema = table.schema
+        schema = str(table.schema)
         self.schema = schema
         self._stale_looked_at = -_LOOK_FOR_STALE_S
         # Per tenant, because each has a clock of its own; so no tenant's backlog hides another's.
@@ -214,7 +214,7 @@ class DueQueue:
                 tx.work.add(self.work)
 
 
-def due_work(schema: str | None) -> str:
+def due_work(schema: str) -> str:
     """The kind of work that a moment of a service is: one that was set, or that a clock came to."""
     return f"{schema}.due"
 

@@ -120,10 +120,10 @@ class AsgiTransport:
 class _Lane:
     """What holds the calls of one connection back, in this process."""
 
-    def __init__(self, *, places: int, rate_per_s: float, burst: int) -> None:
+    def __init__(self, *, places: int, rate_per_s: float, burst: int, now_s: float) -> None:
         self.places = asyncio.Semaphore(places)
         self.breaker = Breaker(open_for_s=OPEN_FOR_S)
-        self.bucket = Bucket(rate_per_s=rate_per_s, burst=burst, now_s=time.monotonic())
+        self.bucket = Bucket(rate_per_s=rate_per_s, burst=burst, now_s=now_s)
         self.calls = 0
         """Under way or waiting: such a lane is kept."""
 
@@ -131,8 +131,17 @@ class _Lane:
 class Gateway:
     """What payments calls: one adapter over one transport, for any number of connections."""
 
-    def __init__(self, adapter: Adapter, transport: Transport, *, breaks: bool = True) -> None:
+    def __init__(
+        self,
+        adapter: Adapter,
+        transport: Transport,
+        *,
+        breaks: bool = True,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``now_s`` never goes back: by it calls are spaced and held back."""
         self.adapter = adapter
+        self._now_s = now_s
         self._transport = transport
         self._breaks = breaks
         self._lanes: OrderedDict[str, _Lane] = OrderedDict()
@@ -359,7 +368,7 @@ class Gateway:
         except TimeoutError:
             return NotExecuted("busy", retry_after_s=MOST_WAIT_S)
         try:
-            now_s = time.monotonic()
+            now_s = self._now_s()
             wait_s = lane.bucket.ready_in_s(now_s)
             if wait_s > MOST_WAIT_S:
                 return NotExecuted("rate_limited", retry_after_s=wait_s)
@@ -382,10 +391,10 @@ class Gateway:
                 )
                 said = _said(outcome)
                 if isinstance(outcome, NotExecuted) and outcome.reason == "rate_limited":
-                    lane.bucket.hold(time.monotonic() + (outcome.retry_after_s or 0.0))
+                    lane.bucket.hold(self._now_s() + (outcome.retry_after_s or 0.0))
                 return outcome
             finally:
-                lane.breaker.note(said, time.monotonic(), passed=passed)
+                lane.breaker.note(said, self._now_s(), passed=passed)
         finally:
             lane.places.release()
 
@@ -394,7 +403,10 @@ class Gateway:
         if lane is None:
             can = self.adapter.capabilities
             lane = self._lanes[connection_id] = _Lane(
-                places=can.max_parallel, rate_per_s=can.rate_per_s, burst=can.burst
+                places=can.max_parallel,
+                rate_per_s=can.rate_per_s,
+                burst=can.burst,
+                now_s=self._now_s(),
             )
             if len(self._lanes) > MOST_LANES:
                 idle = next((name for name, each in self._lanes.items() if not each.calls), None)

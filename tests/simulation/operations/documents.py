@@ -115,7 +115,9 @@ OPERATIONS = (
     ),
     operation("void note", 5, void_note, RESERVED, "credit_note_void", "credit_note_used"),
     operation("adjust", 4, adjust, "credit_insufficient"),
-    operation("void", 4, void, RESERVED, "invoice_not_open", "invoice_credited"),
+    operation(
+        "void", 4, void, RESERVED, "invoice_not_open", "invoice_credited", "invoice_settles_cycle"
+    ),
     operation(
         "reissue", 7, reissue, RESERVED, STILL_OPEN, "invoice_not_open", "invoice_credited",
         "invoice_not_reissuable",

@@ -20,7 +20,7 @@ KINDS = (
 CARDS = ("4242 4242 4242 4242", "4242 4242 4242 4242", "4000 0000 0000 0002")
 FAULTS = ("charge_no_reply", "charge_500", "webhook_never", "webhook_twice")
 MOST_UNKNOWN = 3
-"""More answers lost in a row would open the provider's breaker, which counts wall-clock time."""
+"""More answers lost in a row would open the provider's breaker: then a charge waits for an hour."""
 PAGE = {"return_url": "http://sim.test/thanks"}
 
 

@@ -19,7 +19,6 @@ from sqlalchemy import Row
 
 from subledger.contracts.events import Event, Recorded
 from subledger.platform.db import LOG_READER, Database, Story, Tx, is_transient, sql, story
-from subledger.platform.eventlog.tables import PARTITIONS
 from subledger.platform.telemetry import metrics
 
 Handler = Callable[[Tx, Sequence[Recorded]], Awaitable[None]]
@@ -61,21 +60,20 @@ class _Moved(Exception):
     """Another worker moved this cursor meanwhile: its work is no longer ours."""
 
 
-def _read(spans: int) -> str:
-    """Spans of so many partitions. Each is an arm of its own with its partition as a parameter:
-    the planner leaves out all other tables, where a join would plan each of them (2.4 ms)."""
-    arm = """
-    (SELECT e.partition, e.position, e.id, e.type, e.version, e.tenant_id, e.subject,
-            e.data::text AS data, e.occurred_at, e.recorded_at, e.cause
-     FROM eventlog.events e
-     WHERE e.partition = :partition_{n} AND e.position > :after_{n} AND e.position <= :upto_{n}
-       AND e.type = ANY (CAST(:types AS text[]))
-     ORDER BY e.position LIMIT :most)
-    """
-    return "UNION ALL".join(arm.format(n=n) for n in range(spans))
-
-
-_READ = [sql(_read(spans)) for spans in range(1, PARTITIONS + 1)]
+_READ = sql("""
+    SELECT e.partition, e.position, e.id, e.type, e.version, e.tenant_id, e.subject,
+           e.data, e.occurred_at, e.recorded_at, e.cause
+    FROM unnest(CAST(:partitions AS smallint[]), CAST(:afters AS bigint[]),
+                CAST(:uptos AS bigint[])) AS s(partition, after, upto)
+    CROSS JOIN LATERAL (
+        SELECT e.partition, e.position, e.id, e.type, e.version, e.tenant_id, e.subject,
+               e.data::text AS data, e.occurred_at, e.recorded_at, e.cause
+        FROM eventlog.events e
+        WHERE e.partition = s.partition AND e.position > s.after AND e.position <= s.upto
+          AND e.type = ANY (CAST(:types AS text[]))
+        ORDER BY e.position LIMIT :most
+    ) AS e
+""")
 _LOG = sql("SELECT id, epoch, partitions FROM eventlog.log")
 
 
@@ -240,12 +238,15 @@ class Consumer:
 
     async def _load(self, tx: Tx, spans: Sequence[tuple[int, int, int]], limit: int) -> list[_Work]:
         async with tx.reading_as(LOG_READER):
-            bounds = {
-                f"{name}_{n}": value
-                for n, span in enumerate(spans)
-                for name, value in zip(("partition", "after", "upto"), span, strict=True)
-            }
-            rows = await tx.rows(_READ[len(spans) - 1], types=self._types, most=limit, **bounds)
+            partitions, afters, uptos = (list(each) for each in zip(*spans, strict=True))
+            rows = await tx.rows(
+                _READ,
+                partitions=partitions,
+                afters=afters,
+                uptos=uptos,
+                types=self._types,
+                most=limit,
+            )
         events: dict[int, list[Recorded]] = {partition: [] for partition, _, _ in spans}
         for row in rows:
             events[row.partition].append(recorded(row))

@@ -59,6 +59,8 @@ class Asked:
 
     def hash(self) -> bytes:
         text = f"{self.attempt_id}|{self.token}|{self.amount_minor}|{self.currency}"
+        if not self.capture:
+            text += "|authorize"
         return hashlib.sha256(text.encode()).digest()
 
 

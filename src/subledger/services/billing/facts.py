@@ -66,6 +66,23 @@ def invoice(
     }
 
 
+def part_paid(
+    row: Row[Any],
+    subscription_ids: Sequence[UUID],
+    *,
+    amount_minor: int,
+    open_minor: int,
+    payment_id: str | None,
+) -> dict[str, Any]:
+    """The fields of ``invoice.partially_paid``: those of the invoice, what this part was and what
+    is open after it, and which payment paid (null: money that was in the customer's account)."""
+    return invoice(row, subscription_ids) | {
+        "amount_minor": amount_minor,
+        "open_minor": open_minor,
+        "payment_id": payment_id,
+    }
+
+
 def credit_note(row: Row[Any] | Mapping[str, Any], **changed: Any) -> dict[str, Any]:
     """The fields of ``credit_note.*``; the memo stays out."""
     values = {**(row if isinstance(row, Mapping) else row._mapping), **changed}

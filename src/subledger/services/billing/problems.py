@@ -275,6 +275,12 @@ INVOICE_CREDITED = declare(
     fix="Void what gave it back first, a credit note or a later invoice; or credit the rest by"
     " POST /v1/credit-notes.",
 )
+INVOICE_SETTLES_CYCLE = declare(
+    "invoice_settles_cycle",
+    status=409,
+    title="The invoice gives back what an ended cycle was paid",
+    fix="Credit what is owed of it by POST /v1/credit-notes: what it gives back stays given.",
+)
 CREDIT_INSUFFICIENT = declare(
     "credit_insufficient",
     status=409,

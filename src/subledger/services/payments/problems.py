@@ -34,7 +34,7 @@ CAPTURE_EXCEEDS = declare(
     "capture_exceeds_authorization",
     status=409,
     title="More is to be captured than was authorized",
-    fix="Capture at most authorized_minor.",
+    fix="Capture at most the payment's authorization.amount_minor.",
 )
 TWO_STAGE = declare(
     "two_stage_unavailable",

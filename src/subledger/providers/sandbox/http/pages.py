@@ -44,6 +44,7 @@ class Pages:
         back = wire.return_url(data)
         attempt_id = wire.key(data["attempt_id"])
         amount_minor, currency = wire.amount(data), wire.currency(data)
+        capture = data.get("capture") is not False
         token = self._addresses.token("page", tenant_id, attempt_id)
         about = wire.subject(data)
 
@@ -63,14 +64,15 @@ class Pages:
                 "saved_token": None,
                 "tries": 0,
                 "created_at": await tx.now(tenant_id),
-                "capture": data.get("capture") is not False,
+                "capture": capture,
             }
             await store.add_pages(tx, [row])
             await settlements_store.add_subject(tx, tenant_id, attempt_id, **about)
             return await store.page_of_attempt(tx, tenant_id, attempt_id)
 
         page = await self._database.transact(_PAGE, work, tenants=[tenant_id])
-        if (page.amount_minor, page.currency, page.return_url) != (amount_minor, currency, back):
+        terms = (page.amount_minor, page.currency, page.return_url, page.capture)
+        if terms != (amount_minor, currency, back, capture):
             raise Refused(422, "idempotency_key_reused")
         return await self._state(tenant_id, attempt_id)
 

@@ -139,13 +139,14 @@ def _add_void(routes: APIRouter, database: Database, keys: Keys) -> None:
         summary="Void an invoice",
         description="An open invoice that nobody is to pay; its postings are reversed. Refused"
         " while a payment is under way, credit notes of it stand or a later invoice takes a part of"
-        " it back.",
+        " it back, and where it gives back what a cycle that ended with it was paid.",
         responses={
             **problems(
                 "not_found",
                 "invoice_not_open",
                 "invoice_reserved",
                 "invoice_credited",
+                "invoice_settles_cycle",
                 "invalid_request",
                 "forbidden",
             ),

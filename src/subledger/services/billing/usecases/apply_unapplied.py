@@ -8,13 +8,15 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
+from subledger.contracts import events
+from subledger.contracts.events import Event
 from subledger.core import ledger as books
 from subledger.core.reservations import Claim, is_held
 from subledger.core.states import INVOICE, step
 from subledger.platform import ids
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
-from subledger.services.billing import ledger
+from subledger.services.billing import facts, ledger
 from subledger.services.billing.store import invoices, refunds, subscriptions
 from subledger.services.billing.store.subscriptions import Key
 from subledger.services.billing.terms import TermsMemory
@@ -111,11 +113,21 @@ async def _follow(
     at: Any,
     cause: UUID,
 ) -> None:
-    """What follows when invoices are paid; those paid in part change nothing yet."""
+    """What follows when invoices are paid; those paid in part are only told."""
     named = {(row.tenant_id, row.plan_version_id) for found in billed.values() for row in found}
     terms = await memory.load(tx, named)
-    whole = [key for key in pays if locked[key].total_minor - locked[key].paid_minor == pays[key]]
-    for key in whole:
+    for key, amount in pays.items():
+        open_minor = locked[key].total_minor - locked[key].paid_minor - amount
+        if open_minor:
+            data = facts.part_paid(
+                locked[key],
+                [row.id for row in billed[key]],
+                amount_minor=amount,
+                open_minor=open_minor,
+                payment_id=None,
+            )
+            tx.emit([_part(locked[key], data, at, cause)])
+            continue
         # One by one: an invoice that is paid changes the rows that the next one bills.
         rows = await subscriptions.lock_subscriptions(tx, [(key[0], e.id) for e in billed[key]])
         one = Settled(
@@ -128,3 +140,14 @@ async def _follow(
         )
         await settled.follow(tx, terms, [one])
         await resume.when_paid(tx, memory, rows, at, cause)
+
+
+def _part(invoice: Row[Any], data: Mapping[str, Any], at: Any, cause: UUID) -> Event:
+    return Event(
+        type=events.INVOICE_PARTIALLY_PAID,
+        tenant_id=invoice.tenant_id,
+        subject=invoice.account_id,
+        data=data,
+        occurred_at=at,
+        cause=cause,
+    )

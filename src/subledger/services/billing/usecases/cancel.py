@@ -247,8 +247,9 @@ async def _bill_uncut(
 
 
 async def reach_cancellation(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -> None:
-    """The moment has come for subscriptions that were to end then. They end also where their last
-    invoice cannot be made: then a work item asks a person to look."""
+    """The moment has come for subscriptions that were to end then, and if it is past (their
+    renewals were stopped, or we were), they ended then. They end also where their last invoice
+    cannot be made: then a work item asks a person to look."""
     found, at = await due_subscriptions(tx, given)
     await redeem.hold(tx, [row for _, row in found])
     ending = []
@@ -256,17 +257,30 @@ async def reach_cancellation(tx: Tx, memory: TermsMemory, given: Sequence[Record
         moment = at[row.tenant_id, row.payer_id]
         if row.cancel_at is None or row.cancel_at > moment:
             continue
+        planned_at = max(row.cancel_at, row.current_period_start_at)
         if row.status not in NOT_BEGUN:
-            await _bill_last(tx, memory, event, row, moment)
-        charged = row.charged_until_at if _charged(row, False) else None
+            await _bill_last(tx, memory, event, row, moment, planned_at)
         ending.append(
-            Ending(row, moment, "requested", event.id, charged, cancel_reason=row.cancel_reason)
+            Ending(
+                row,
+                moment,
+                "requested",
+                event.id,
+                charged_until_at=row.charged_until_at if _charged(row, False) else None,
+                cancel_reason=row.cancel_reason,
+                planned_at=planned_at,
+            )
         )
     await end(tx, memory, ending)
 
 
 async def _bill_last(
-    tx: Tx, memory: TermsMemory, event: Recorded, row: Row[Any], at: datetime
+    tx: Tx,
+    memory: TermsMemory,
+    event: Recorded,
+    row: Row[Any],
+    at: datetime,
+    ended_at: datetime,
 ) -> None:
     terms = await _terms(tx, memory, row)
     # A later period that the date cuts was billed cut: there is nothing more to give back.
@@ -275,8 +289,9 @@ async def _bill_last(
 
     async def rest(credit_unused: bool) -> None:
         await bill_the_rest(
-            tx, memory, row, terms, at=at, credit_unused=credit_unused, cause=event.id
-        )
+            tx, memory, row, terms, at=at, credit_unused=credit_unused, cause=event.id,
+            ended_at=ended_at,
+        )  # fmt: skip
 
     try:
         try:

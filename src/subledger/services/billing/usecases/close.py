@@ -44,11 +44,13 @@ async def closing_draft(
     *,
     at: datetime,
     credit_unused: bool,
+    ended_at: datetime | None = None,
 ) -> Draft | None:
     """The cycle's last lines as of ``at``; None if nothing waits, nothing is given back and no
     price is billed in arrears.
 
-    With ``credit_unused`` the time after ``at`` that was billed is credited.
+    It ended then, or at ``ended_at`` before: nothing is billed for later. With ``credit_unused``
+    the time after the end that was billed is credited.
     """
     dirty = row.dirty_from_period
     if dirty is None and not credit_unused and not terms.in_arrears(row.currency):
@@ -59,23 +61,24 @@ async def closing_draft(
     if row.status == PAUSED:
         # No period begins in a pause: what is owed in arrears ends with the one it began in.
         at = min(at, row.current_period_end_at)
-    values, at = in_paid_time(row._asdict(), within), within.paid(at)
+    values, until_at = in_paid_time(row._asdict(), within), within.paid(min(at, ended_at or at))
     first = row.period_number if dirty is None else dirty
     first -= first % terms.longest(row.currency)
     key = (row.tenant_id, row.id)
     found = (await history(tx, memory, [values], {key: billed_from(values, terms, first)}))[key]
     known = history_in_paid_time(found, within)
-    found_for = await conditions_of(tx, memory, values, [terms, *known.terms.values()], at)
+    paid = [terms, *known.terms.values()]
+    found_for = await conditions_of(tx, memory, values, paid, within.paid(at))
     draft = invoicing.redraft(
         replace(
             timeline(values, terms, attached, found_for, known),
-            ended_at=at,
+            ended_at=until_at,
             serves_out=not credit_unused,
         ),
         billed=known.billed,
         first_period=first,
         periods=row.period_number - first + 1,
-        horizon_at=at,
+        horizon_at=until_at,
     )
     return within.real_draft(draft, found.billed)
 
@@ -101,8 +104,10 @@ async def bill_the_rest(
     at: datetime,
     credit_unused: bool,
     cause: UUID | None,
+    ended_at: datetime | None = None,
 ) -> None:
-    """Make the last invoice of a subscription that ends at ``at``, if there is anything on it.
+    """Make the last invoice of a subscription that ends at ``at``, or ended at ``ended_at`` before,
+    if there is anything on it.
 
     Raises invoice_still_open as ``check_paid`` does when ``credit_unused`` was asked for; without
     it, what is to be given back stays with the invoice that is still owed. Raises RunTooLarge.
@@ -110,7 +115,7 @@ async def bill_the_rest(
     key = (row.tenant_id, row.id)
     attached = (await subscriptions.attached_discounts(tx, [key])).get(key, [])
     draft = await closing_draft(
-        tx, memory, row, terms, attached, at=at, credit_unused=credit_unused
+        tx, memory, row, terms, attached, at=at, credit_unused=credit_unused, ended_at=ended_at
     )
     if draft is None or not draft.lines:
         return

@@ -30,8 +30,9 @@ MOST_AHEAD = timedelta(days=3660)
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A locked subscription that ends ``at`` a moment. ``charged_until_at`` is up to where it was
-    charged, if that lies later: nothing was given back."""
+    """A locked subscription whose end is recorded ``at`` a moment. ``charged_until_at`` is up to
+    where it was charged, if that lies later than its end: nothing was given back. ``planned_at``:
+    when it was to end, if that has passed; then that is when it ended."""
 
     row: Row[Any]
     at: datetime
@@ -39,6 +40,12 @@ class Ending:
     cause: UUID | None
     charged_until_at: datetime | None = None
     cancel_reason: str | None = None
+    planned_at: datetime | None = None
+
+    @property
+    def ended_at(self) -> datetime:
+        """From when on it is not served any more."""
+        return self.at if self.planned_at is None else min(self.at, self.planned_at)
 
     @property
     def status(self) -> str:
@@ -127,10 +134,10 @@ async def _end(tx: Tx, ended: Sequence[Ending], terms: Mapping[Key, PlanTerms]) 
                 "tenant_id": each.row.tenant_id,
                 "id": each.row.id,
                 "status": each.status,
-                "ended_at": each.at,
+                "ended_at": each.ended_at,
                 "end_reason": each.reason,
                 "cancel_at": each.row.cancel_at,
-                "charged_until_at": max(each.charged_until_at or each.at, each.at),
+                "charged_until_at": max(each.charged_until_at or each.ended_at, each.ended_at),
             }
             for each in ended
         ],
@@ -142,7 +149,7 @@ async def _end(tx: Tx, ended: Sequence[Ending], terms: Mapping[Key, PlanTerms]) 
                 "tenant_id": each.row.tenant_id,
                 "subscription_id": each.row.id,
                 "kind": "canceled",
-                "effective_at": each.at,
+                "effective_at": each.ended_at,
                 "data": msgspec.json.encode({"reason": each.reason}).decode(),
                 "recorded_at": each.at,
             }
@@ -160,7 +167,7 @@ async def _end(tx: Tx, ended: Sequence[Ending], terms: Mapping[Key, PlanTerms]) 
     await phases.unschedule(tx, keys)
     await pauses.forget(tx, keys)
     await pauses.stop(tx, keys)
-    at = {(each.row.tenant_id, each.row.id): each.at for each in ended}
+    at = {(each.row.tenant_id, each.row.id): each.ended_at for each in ended}
     paused = [each.row for each in ended if each.row.status == "paused"]
     await recognize_pauses.stop(tx, paused, at=lambda row: at[row.tenant_id, row.id])
     tx.emit(
@@ -176,7 +183,7 @@ async def _end(tx: Tx, ended: Sequence[Ending], terms: Mapping[Key, PlanTerms]) 
             | {
                 "reason": each.reason,
                 "cancel_reason": each.cancel_reason,
-                "ended_at": facts.moment(each.at),
+                "ended_at": facts.moment(each.ended_at),
             },
             occurred_at=each.at,
             cause=each.cause,

@@ -113,7 +113,7 @@ async def paid(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -> None:
     An attempt whose receipt exists is skipped. An invoice that was written off is recovered: the
     writing off is reversed, then it is paid; its subscriptions stay as they are. Money for a paid
     or void invoice, or more than is owed, goes to the customer's unapplied balance and opens a work
-    item.
+    item. What pays only a part is told as such, and the invoice stays open.
     """
     outcomes = _read(given)
     booked = await invoices.booked_attempts(tx, (each.attempt for each in outcomes))
@@ -122,7 +122,7 @@ async def paid(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -> None:
         return
     scene = await _load(tx, memory, outcomes)
     settled: dict[Key, int] = {}
-    parts: list[_Outcome] = []
+    parts: dict[Key, int] = {}
     left: dict[Key | None, int] = {None: 0}
     for each in outcomes:
         invoice = scene.invoices.get(each.invoice) if each.invoice else None
@@ -134,12 +134,13 @@ async def paid(tx: Tx, memory: TermsMemory, given: Sequence[Recorded]) -> None:
         settled[each.attempt] = reservations.applied_minor(status, open_minor, captured)
         if 0 < captured < open_minor and _is_part(each, invoice):
             settled[each.attempt] = captured
-            parts.append(each)
+            parts[each.attempt] = open_minor - captured
         left[each.invoice] = open_minor - settled[each.attempt]
 
     await _book(tx, scene, outcomes, settled, parts)
-    await _lessen(tx, scene, parts, left)
-    applied = [each for each in outcomes if settled[each.attempt] and each not in parts]
+    await _lessen(tx, scene, [each for each in outcomes if each.attempt in parts], left)
+    _tell_parts(tx, scene, outcomes, parts)
+    applied = [each for each in outcomes if settled[each.attempt] and each.attempt not in parts]
     await _release(tx, scene, [each for each in outcomes if each not in applied])
     await _close(tx, scene, applied)
     await settled_invoices.follow(
@@ -198,6 +199,28 @@ async def _lessen(
     )
 
 
+def _tell_parts(
+    tx: Tx, scene: _Scene, outcomes: Sequence[_Outcome], parts: Mapping[Key, int]
+) -> None:
+    """Each part that an invoice was paid, with what is open after it (minor units)."""
+    tx.emit(
+        caused(
+            each.event,
+            type=events.INVOICE_PARTIALLY_PAID,
+            data=facts.part_paid(
+                scene.invoices[each.invoice],
+                [row.id for row in scene.subscribed(each.invoice)],
+                amount_minor=each.event.data["amount_minor"],
+                open_minor=parts[each.attempt],
+                payment_id=each.event.data["payment_id"],
+            ),
+            occurred_at=scene.at[each.account],
+        )
+        for each in outcomes
+        if each.invoice is not None and each.attempt in parts
+    )
+
+
 async def _release(tx: Tx, scene: _Scene, outcomes: Sequence[_Outcome]) -> None:
     """Money off-line or captured in part that did not close its invoice holds it no longer."""
     await invoices.close_reservations(
@@ -223,7 +246,7 @@ async def _book(
     scene: _Scene,
     outcomes: Sequence[_Outcome],
     settled: dict[Key, int],
-    parts: Sequence[_Outcome],
+    parts: Mapping[Key, int],
 ) -> None:
     postings, receipts = [], []
     for each in outcomes:
@@ -235,7 +258,7 @@ async def _book(
         settle = books.recovered if recovers else books.paid
         # A part is applied by a posting of its own, so that a void gives the customer the money
         # back as unapplied.
-        part = applied if each in parts else 0
+        part = applied if each.attempt in parts else 0
         whole = {"customer": customer, "currency": data["currency"]}
         for kind, transfers in (
             (

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from subledger.core.calendar import boundary, times_in
+from subledger.core.calendar import boundary, index_at, times_in
 from subledger.core.cycles import boundary_from
 from subledger.core.errors import CoreError
 from subledger.core.pricing import Commitment, PriceModel
@@ -190,7 +190,8 @@ def _items(
 async def history(
     tx: Tx, memory: TermsMemory, rows: Iterable[Mapping[str, Any]], first: Mapping[Key, datetime]
 ) -> dict[Key, History]:
-    """The histories of subscriptions, with what was billed from each one's ``first`` moment on."""
+    """The histories of subscriptions, with what was billed from each one's ``first`` moment on; and
+    before it, what a plan that was left may have billed in arrears since then."""
     given = {(row["tenant_id"], row["id"]): row for row in rows}
     found = await store.phases(tx, given)
     terms = await memory.load(
@@ -210,7 +211,9 @@ async def history(
             for each, following in zip(found[key], [*found[key][1:], None], strict=True)
             if following is None or following.from_at > row["cycle_started_at"]
         ]
-        billed = await store.billed_lines(tx, key, from_at=first[key])
+        paid = [terms[key[0], each.plan_version_id] for each in stages]
+        from_at = min([first[key], *(_in_arrears_from(row, each, first[key]) for each in paid)])
+        billed = await store.billed_lines(tx, key, from_at=from_at)
         if len(billed) > store.MOST_LINES:
             raise CoreError(f"more than {store.MOST_LINES} lines to bill anew")
         known[key] = History(
@@ -219,6 +222,14 @@ async def history(
             billed=billed,
         )
     return known
+
+
+def _in_arrears_from(row: Mapping[str, Any], terms: PlanTerms, at: datetime) -> datetime:
+    """The earliest moment of what these terms bill in arrears from ``at`` on."""
+    if not terms.in_arrears(row["currency"]):
+        return at
+    n = index_at(anchor_of(row), terms.interval(row["currency"]), at)
+    return min(at, period_start(row, terms, n - terms.longest(row["currency"])))
 
 
 def period_start(row: Mapping[str, Any], terms: PlanTerms, n: int) -> datetime:

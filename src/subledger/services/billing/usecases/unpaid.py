@@ -190,15 +190,17 @@ def _reversed(posted: Sequence[Row[Any]]) -> tuple[books.Transfer, ...]:
 
 
 async def void_invoice(tx: Tx, *, tenant_id: UUID, invoice_id: UUID, cause: UUID | None) -> None:
-    """Void one open invoice. Raises not_found, invoice_not_open, invoice_reserved, and
-    invoice_credited while credit notes of it stand or another invoice takes a part of it back:
-    voiding goes backwards."""
+    """Void one open invoice. Raises not_found, invoice_not_open, invoice_reserved,
+    invoice_credited while credit notes of it stand or another invoice takes a part of it back
+    (voiding goes backwards), and invoice_settles_cycle where it gives back what a cycle that ended
+    was paid: nobody would give that back again."""
     found = (await invoices.invoices(tx, [(tenant_id, invoice_id)])).get((tenant_id, invoice_id))
     if found is None:
         raise Problem("not_found", detail="There is no such invoice.")
     accounts = await subscriptions.lock_accounts(tx, [(tenant_id, found.account_id)])
     row = (await invoices.lock_invoices(tx, [(tenant_id, invoice_id)]))[tenant_id, invoice_id]
     await check_voidable(tx, row)
+    await _check_cycle(tx, row)
     at = await subscriptions.moments(tx, accounts, accounts)
     await void_invoices(tx, [row], at=at, cause=cause)
 
@@ -219,6 +221,23 @@ async def check_voidable(tx: Tx, row: Row[Any]) -> None:
     if any(line.invoice_id != row.id and line.gross_minor < 0 for line in charges):
         raise Problem(
             problems.INVOICE_CREDITED, detail="A later invoice took a part of it back already."
+        )
+
+
+async def _check_cycle(tx: Tx, row: Row[Any]) -> None:
+    """Raises invoice_settles_cycle."""
+    key = (row.tenant_id, row.id)
+    named = ((key[0], each) for each in (await invoices.subscriptions_of(tx, [key])).get(key, ()))
+    began_at = {
+        each.id: each.cycle_started_at for each in await subscriptions.subscriptions(tx, named)
+    }
+    if any(
+        line.gross_minor < 0 and line.charged_from_at < began_at[line.subscription_id]
+        for line in await credit_note_store.lines(tx, key)
+    ):
+        raise Problem(
+            problems.INVOICE_SETTLES_CYCLE,
+            detail="It gives back what was paid before the subscription's present cycle began.",
         )
 
 

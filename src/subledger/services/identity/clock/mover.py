@@ -19,7 +19,7 @@ import msgspec
 import structlog
 from sqlalchemy import Row
 
-from subledger.platform import ids
+from subledger.platform import crashpoints, ids
 from subledger.platform.db import CLOCK_MOVER, Database, Tx, sqlstate, story
 from subledger.platform.due import due_work
 from subledger.platform.service import Service, Step
@@ -29,6 +29,8 @@ from subledger.services.identity.clock.quiet import Clock, Moment, Sources, Work
 _FIND = story("identity.find_clock_moves", reads=True)
 _MOVE = story("identity.move_clock")
 _LOOK = story("identity.look_at_clock", reads=True)
+_OPENED = crashpoints.point("identity.move_clock.after_open")
+"""A tenant was quiet and its clock is about to open a moment: nobody works for it."""
 
 MOST_AT_ONE_MOMENT = 10_000
 """Steps of a move, or events of one account and type, without the clock advancing."""
@@ -121,6 +123,7 @@ class ClockMover:
             await store.advance_move(tx, tenant_id=move.tenant_id, move_id=move.id, at=at)
             # The moments of one rank are of one kind, so of one service: nobody else need look.
             tx.work.add(due_work(moment.source))
+            _OPENED.hit()
         return True
 
     async def _clock(self, tx: Tx, tenant_id: UUID) -> Clock:

@@ -186,11 +186,10 @@ def _together(questions: Sequence[Quiet]) -> TextClause | None:
     nothing."""
     if not questions:
         return None
-    parts = [
-        f"SELECT '{each.name.replace(chr(39), chr(39) * 2)}' AS name, q.what, q.count"
-        f" FROM ({each.query}) AS q"
-        for each in questions
-    ]
+    parts = []
+    for each in questions:
+        name = each.name.replace("'", "''")
+        parts.append(f"SELECT '{name}' AS name, q.what, q.count FROM ({each.query}) AS q")
     return sql(" UNION ALL ".join(parts))
 
 

@@ -21,6 +21,7 @@ from subledger.platform.db import Database, Tx, story
 from subledger.platform.service import Step
 from subledger.providers import port
 from subledger.providers.hearing import hearing
+from subledger.services.payments import wishes
 from subledger.services.payments.protocol import Authorized, Finding, Lost
 from subledger.services.payments.provider import Providers
 from subledger.services.payments.store import authorizations as store
@@ -112,7 +113,7 @@ class Capturing:
         gateway, connection = await self._providers.gateway_of(row.tenant_id, row.connection_id)
         ref = standing.provider_ref or row.provider_ref
         _BEFORE_CALL.hit()
-        if row.wish == "void":
+        if row.wish == wishes.VOID:
             return await self._providers.find(gateway.cancel(connection, ref))
         request = port.CaptureRequest(
             attempt_id=ids.text("att", row.attempt_id),

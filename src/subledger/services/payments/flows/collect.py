@@ -44,7 +44,7 @@ GROUP_S = 0.02
 """Results are recorded in groups: at most this many, or what came within this time."""
 REFILL_AFTER_S = 0.5
 MOST_REFILLED, MOST_RUN_S = 20, 10.0
-"""A run fills free places again while more is ready (a quarter at a time), when something became
+"""A run fills free places again while more is ready (a tenth at a time), when something became
 ready, and now and then, up to this many times its limit and for this long: then it ends, so that
 its process can stop."""
 
@@ -172,15 +172,17 @@ class Collecting:
 
     async def _call_all(self, kind: str, name: Story, ask: _Ask, limit: int) -> int:
         """Call for what is ready, at most ``limit`` at once, and record in groups; free places are
-        filled again meanwhile, so that a slow call holds up nobody else."""
+        filled again meanwhile, so that neither a slow call nor a commit holds up the others."""
         running: set[asyncio.Task[Result]] = set()
+        recording: asyncio.Task[None] | None = None
+        results: list[Result] = []
         heard = self._database.wakeup.listener(types={payments.READY})
         began, filled_at, total, more = time.monotonic(), 0.0, 0, True
         try:
             while True:
-                now, free = time.monotonic(), limit - len(running)
+                now, free = time.monotonic(), limit - len(running) - len(results)
                 goes_on = total < MOST_REFILLED * limit and now < began + MOST_RUN_S
-                wanted = (more and free >= limit // 4) or heard.has_heard
+                wanted = (more and free >= limit // 10) or heard.has_heard
                 if total == 0 or (
                     running
                     and free > 0
@@ -192,14 +194,23 @@ class Collecting:
                     filled_at, more = time.monotonic(), len(rows) == free
                     total += len(rows)
                     running |= {asyncio.create_task(ask(row, deadline)) for row in rows}
-                if not running:
+                if running:
+                    done, running = await asyncio.wait(running, timeout=GROUP_S)
+                    results += [each.result() for each in done]
+                if recording is not None and (recording.done() or not running):
+                    await recording
+                    recording = None
+                if recording is None and results:
+                    recording = asyncio.create_task(self._record(results))
+                    results = []
+                if recording is None and not running:
                     return total
-                done, running = await asyncio.wait(running, timeout=GROUP_S)
-                await self._record([each.result() for each in done])
         finally:
             self._database.wakeup.dismiss(heard)
-            for task in running:
+            left = [*running, *([recording] if recording else [])]
+            for task in left:
                 task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def _charge(self, row: Row[Any], deadline: float) -> Result:
         came_of = partial(Result, (row.tenant_id, row.attempt_id), claimed_at=row.claimed_at)

@@ -8,6 +8,7 @@ from uuid import UUID
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
 from subledger.services.payments import problems as refusals
+from subledger.services.payments import wishes
 from subledger.services.payments.protocol import Closed
 from subledger.services.payments.store import intents
 from subledger.services.payments.store import payments as store
@@ -41,7 +42,7 @@ async def cancel(tx: Tx, tenant_id: UUID, payment_id: UUID) -> None:
     if row.state == "ready":
         await settle(tx, [Result(attempt, Closed(), action="cancel")])
     elif row.state == "authorized":
-        if (await want_voids(tx, [attempt])).get(attempt) == "capture":
+        if (await want_voids(tx, [attempt])).get(attempt) == wishes.CAPTURE:
             raise Problem(
                 refusals.NOT_CANCELABLE,
                 detail="The payment cannot be canceled: it is being captured.",

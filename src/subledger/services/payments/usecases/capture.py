@@ -43,8 +43,8 @@ async def want_capture(tx: Tx, tenant_id: UUID, payment_id: UUID, amount_minor: 
         )
     again = {
         "succeeded": row.amount_minor == amount,
-        "unknown": held.wish == "capture" and held.capture_minor == amount,
-        "authorized": held.wish == "capture" and held.capture_minor == amount,
+        "unknown": held.wish == wishes.CAPTURE and held.capture_minor == amount,
+        "authorized": held.wish == wishes.CAPTURE and held.capture_minor == amount,
     }
     if again.get(row.state):
         return

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import structlog
 from cryptography.fernet import InvalidToken, MultiFernet
 from sqlalchemy import Row
 
@@ -19,12 +20,14 @@ from subledger.contracts import events
 from subledger.contracts.events import Event
 from subledger.platform.db import Tx
 from subledger.platform.http.problems import Problem
+from subledger.platform.rotation import rotated
 from subledger.providers.port import Adapter, Hint
 from subledger.services.webhooks import problems, store
 from subledger.services.webhooks.usecases.receive import key_of, told
 
 MOST_AT_ONCE = 1_000
 CIPHERS_AT_ONCE = 500
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +88,18 @@ async def replay_range(
 
 
 async def reseal(tx: Tx, fernet: MultiFernet, *, tenant_id: UUID, after: UUID) -> UUID | None:
-    """Encrypt the tenant's next endpoints with the newest key; where to go on, or None."""
+    """Encrypt the tenant's next endpoints with the newest key; where to go on, or None. What no key
+    opens any more is left as it is, and logged."""
     rows = await store.lock_ciphers(tx, tenant_id, after=after, limit=CIPHERS_AT_ONCE)
-    if not rows:
-        return None
-    await store.save_ciphers(
-        tx,
-        tenant_id,
-        [
-            (
-                row.id,
-                fernet.rotate(bytes(row.token_encrypted)),
-                fernet.rotate(bytes(row.secret_encrypted)),
-            )
-            for row in rows
-        ],
-    )
-    return UUID(int=rows[-1].id.int)
+    sealed = []
+    for row in rows:
+        anew = rotated(fernet, row.token_encrypted, row.secret_encrypted)
+        if anew is None:
+            _log.error("webhooks.cannot_open", tenant=str(tenant_id), endpoint_id=str(row.id))
+        else:
+            sealed.append((row.id, *anew))
+    await store.save_ciphers(tx, tenant_id, sealed)
+    return UUID(int=rows[-1].id.int) if rows else None
 
 
 def _hint(row: Row[Any], adapter: Adapter | None, fernet: MultiFernet) -> Hint | None:
