@@ -15,15 +15,22 @@ async def visit(
     shop: Shop, address: str, *, method: str = "GET", data: Any = None, **headers: str
 ) -> httpx.Response:
     """What a browser is shown there, while the process's steps run."""
+    asked = browse(shop, address, method=method, data=data, **headers)
+    return await shop.pump.during(asked, reads=method == "GET")
+
+
+async def browse(
+    shop: Shop, address: str, *, method: str = "GET", data: Any = None, **headers: str
+) -> httpx.Response:
+    """The same while no step runs."""
     parts = urlsplit(address)
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(shop.assembly.app), base_url="http://shop.test", timeout=60
     ) as browser:
-        asked = browser.request(
+        return await browser.request(
             method, path, data=data, headers={k.replace("_", "-"): v for k, v in headers.items()}
         )
-        return await shop.pump.during(asked, reads=method == "GET")
 
 
 async def told(shop: Shop, address: str) -> Any:

@@ -7,8 +7,13 @@ import re
 
 import pytest
 
-from tests.stories.payers import heading, told, visit
+from subledger.platform import ids
+from subledger.platform.db import story
+from subledger.services.payments.usecases.collect import collect_manually
+from tests.stories.payers import browse, heading, told, visit
 from tests.stories.shop import Shop
+
+_WISH = story("tests.link_wish")
 
 
 async def linked(shop: Shop, **more: str) -> tuple[str, str, str]:
@@ -20,6 +25,17 @@ async def linked(shop: Shop, **more: str) -> tuple[str, str, str]:
     assert (link["status"], link["invoice_id"]) == ("active", invoice)
     await shop.new_events(viewer)
     return viewer, invoice, link["url"]
+
+
+async def wish(shop: Shop, invoice: str) -> None:
+    """Somebody pressed the button, and nothing more has happened yet."""
+    database = shop.assembly.databases["payments"]
+    async with database.transaction(_WISH, tenants=[shop.tenant_id]) as tx:
+        await collect_manually(
+            tx, tenant_id=shop.tenant_id, payment_id=tx.ids.new(), method_id=None,
+            invoice_id=ids.parse("inv", invoice), connection_id=None, page=True, return_url=None,
+            cause=tx.ids.new(),
+        )  # fmt: skip
 
 
 @pytest.mark.long
@@ -58,6 +74,27 @@ async def test_an_invoice_is_paid_by_its_link(shop: Shop) -> None:
     body = {"invoice_id": invoice}
     refused = await shop.post("/v1/payment-links", body, expect=409)
     assert refused["code"] == "invoice_not_collectable"
+    await shop.check()
+
+
+async def test_who_presses_while_the_page_is_being_opened_is_led_to_it(shop: Shop) -> None:
+    viewer, invoice, url = await linked(shop)
+    await wish(shop, invoice)
+    shown = await browse(shop, url)
+    assert (heading(shown), "<form" in shown.text) == ("Invoice", True)
+    pressed = [
+        asyncio.create_task(browse(shop, url, method="POST", data={"amount": "999"}))
+        for _ in range(2)
+    ]
+    await asyncio.wait(pressed, timeout=0.2)
+    assert not any(each.done() for each in pressed)
+    await shop.pump.quiet()
+    led = await asyncio.gather(*pressed)
+    assert [each.status_code for each in led] == [303, 303]
+    assert led[0].headers["location"] == led[1].headers["location"]
+    assert await shop.new_events(viewer) == ["payment.requires_action"]
+    open_ones = await shop.get("/v1/payments", invoice_id=invoice, status="requires_action")
+    assert len(open_ones["data"]) == 1
     await shop.check()
 
 

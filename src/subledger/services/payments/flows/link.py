@@ -36,9 +36,15 @@ class Opened:
     live: Row[Any] | None
 
     @property
+    def is_opening(self) -> bool:
+        """Somebody has pressed the button, and the page is not there yet."""
+        live = self.live
+        return live is not None and live.status == "processing" and live.mode == "page"
+
+    @property
     def state(self) -> str:
         """``revoked``, ``expired``, ``paid``, ``closed`` (nobody has to pay it any more), ``busy``
-        (a payment is under way without a page), ``open``."""
+        (a payment is under way without a page), ``open`` (also while its page is being opened)."""
         if self.link.revoked_at is not None:
             return "revoked"
         if self.invoice is not None and self.invoice.status == "paid":
@@ -46,7 +52,7 @@ class Opened:
         if self.invoice is None or self.invoice.due_minor <= 0:
             return "closed"
         if self.live is not None:
-            return "busy" if self.live.status != "requires_action" else "open"
+            return "open" if self.is_opening or self.live.status == "requires_action" else "busy"
         if self.link.expires_at is not None and self.now >= self.link.expires_at:
             return "expired"
         return "open"
@@ -94,6 +100,8 @@ class Linking:
         link, live = opened.link, opened.live
         if opened.state != "open":
             return None
+        if opened.is_opening:
+            return await self._opened_by_other(link)
         if live is not None:
             return str(live.redirect_url)
         payment_id = self._database.ids.new()
@@ -115,14 +123,17 @@ class Linking:
         seen = await self._waiting.paid(link.tenant_id, payment_id, wait_s=PATIENCE_S)
         if seen.payment.status == "requires_action":
             return str(seen.payment.redirect_url)
+        return await self._opened_by_other(link)
 
-        async def other() -> tuple[str | None] | None:
-            """The page that somebody else has opened, or is opening at this moment."""
+    async def _opened_by_other(self, link: Row[Any]) -> str | None:
+        """The page that somebody else has opened, or is opening at this moment."""
+
+        async def look() -> tuple[str | None] | None:
             again = await self.look(link.tenant_id, link.id)
             if again is None or again.live is None or again.live.status == "unknown":
                 return (None,)
             opened = again.live.status == "requires_action"
             return (str(again.live.redirect_url),) if opened else None
 
-        found = await self._waiting.until(other, PATIENCE_S)
+        found = await self._waiting.until(look, PATIENCE_S)
         return found[0] if found else None
