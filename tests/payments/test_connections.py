@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
@@ -21,6 +22,13 @@ from subledger.services.payments import provider
 from subledger.services.payments.protocol import RECONCILE
 from tests.payments.connecting import SECRET, account, change, check, client_of, connect, notify
 from tests.payments.world import FERNET, Shop, World
+
+
+def wall(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The clock by which processes remember connections, moved by hand."""
+    now_s = [0.0]
+    monkeypatch.setattr(provider, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    return now_s
 
 
 async def paid_through(shop: Shop, customer: UUID) -> str:
@@ -222,7 +230,7 @@ async def test_a_page_that_is_opened_again_is_opened_at_the_same_provider(world:
 async def test_a_closed_connection_charges_nothing_more_and_is_still_asked(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provider, "KEPT_S", 0.3)
+    now_s = wall(monkeypatch)
     shop = await world.shop()
     made = (await connect(shop, default_for=["EUR"]))["id"]
     viewer = await shop.customer("visa_ok")
@@ -240,7 +248,7 @@ async def test_a_closed_connection_charges_nothing_more_and_is_still_asked(
     assert (await shop.payments_of(lost))[0]["status"] == "unknown"
 
     assert (await shop.http.post(f"/v1/connections/{made}/close")).status_code == 200
-    await asyncio.sleep(0.35)
+    now_s[0] += provider.KEPT_S
     refused, _ = await shop.invoice(viewer, 400)
     while await world.payments.consumers[0].step(100):
         continue
@@ -257,7 +265,7 @@ async def test_a_closed_connection_charges_nothing_more_and_is_still_asked(
 async def test_rotated_credentials_reach_every_process(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provider, "KEPT_S", 0.2)
+    now_s = wall(monkeypatch)
     shop = await world.shop()
     made = (await connect(shop))["id"]
     other = world.build_payments()
@@ -266,7 +274,7 @@ async def test_rotated_credentials_reach_every_process(
     assert (await providers.connection(shop.tenant, key)).webhook_secret == SECRET
     await change(shop, made, credentials={"webhook_secret": "whsec_rotated_9876"})
     assert (await providers.connection(shop.tenant, key)).webhook_secret == SECRET
-    await asyncio.sleep(0.25)
+    now_s[0] += provider.KEPT_S
     # Many ask at once; one of them reads.
     found = await asyncio.gather(*(providers.connection(shop.tenant, key) for _ in range(50)))
     assert {each.webhook_secret for each in found} == {"whsec_rotated_9876"}

@@ -199,9 +199,9 @@ class Scripted:
 async def test_the_breaker_opens_after_repeated_unknowns_for_that_connection_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(engine, "OPEN_FOR_S", 0.2)
-    provider = Scripted(ConnectionResetError())
-    gateway = Gateway(SandboxAdapter(), provider)
+    monkeypatch.setattr(engine, "OPEN_FOR_S", 20.0)
+    provider, now_s = Scripted(ConnectionResetError()), [0.0]
+    gateway = Gateway(SandboxAdapter(), provider, now_s=lambda: now_s[0])
     for _ in range(limits.OPENS_AFTER):
         assert isinstance(await gateway.charge_saved(CONNECTION, CHARGE), Unknown)
     assert held_back(await gateway.charge_saved(CONNECTION, CHARGE)) == "circuit_open"
@@ -211,7 +211,9 @@ async def test_the_breaker_opens_after_repeated_unknowns_for_that_connection_alo
     assert isinstance(await gateway.charge_saved(OTHER, CHARGE), Unknown)
 
     provider.answer = HttpResponse(200, {}, PAID)
-    await asyncio.sleep(0.25)
+    now_s[0] = 19.9
+    assert held_back(await gateway.charge_saved(CONNECTION, CHARGE)) == "circuit_open"
+    now_s[0] = 20.0
     assert isinstance(await gateway.charge_saved(CONNECTION, CHARGE), Succeeded)
 
 
@@ -337,15 +339,15 @@ async def test_who_would_wait_too_long_is_told_so_instead(monkeypatch: pytest.Mo
 
 
 async def test_after_a_while_one_call_tries_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "OPEN_FOR_S", 0.05)
-    provider = Scripted(ConnectionResetError())
-    gateway = Gateway(SandboxAdapter(), provider)
+    monkeypatch.setattr(engine, "OPEN_FOR_S", 20.0)
+    provider, now_s = Scripted(ConnectionResetError()), [0.0]
+    gateway = Gateway(SandboxAdapter(), provider, now_s=lambda: now_s[0])
     for _ in range(limits.OPENS_AFTER):
         await gateway.charge_saved(CONNECTION, CHARGE)
     assert gateway.is_troubled(CONNECTION.id)
 
     for answer, after in ((ConnectionResetError(), True), (HttpResponse(200, {}, PAID), False)):
-        await asyncio.sleep(0.06)
+        now_s[0] += 20.0
         provider.answer, sent = answer, provider.sent
         answers = await asyncio.gather(*(gateway.charge_saved(CONNECTION, CHARGE) for _ in "abc"))
         assert provider.sent == sent + 1
