@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 
 from hypothesis import strategies as st
 
@@ -39,14 +40,14 @@ flats = st.integers(0, 500)
 quantities = st.decimals(0, 400, places=3)
 
 
-@st.composite
-def bounds_and_open(draw, *, whole_bounds: bool = False, highest: int = 200):
+@cache
+def bounds_and_open(*, whole_bounds: bool = False, highest: int = 200):
     each = (
         st.integers(1, highest).map(D)
         if whole_bounds
         else st.decimals(D("0.01"), highest, places=2)
     )
-    return [*sorted(draw(st.lists(each, max_size=5, unique=True))), None]
+    return st.lists(each, max_size=5, unique=True).map(lambda found: [*sorted(found), None])
 
 
 @st.composite
@@ -55,25 +56,32 @@ def tiers(draw, *, whole_bounds: bool = False, highest: int = 200):
     return tuple(Tier(upper, draw(units), draw(flats)) for upper in uppers)
 
 
+rates = st.decimals(0, 100, places=3)
+
+
 @st.composite
 def rate_tiers(draw):
-    rates = st.decimals(0, 100, places=3)
     return tuple(RateTier(up, draw(rates), draw(flats)) for up in draw(bounds_and_open()))
+
+
+sizes = st.integers(1, 40).map(D)
+most_blocks = st.lists(st.integers(1, 8), max_size=4)
 
 
 @st.composite
 def blocks(draw):
-    sizes = st.integers(1, 40).map(D)
-    held = draw(st.lists(st.integers(1, 8), max_size=4))
+    held = draw(most_blocks)
     return tuple(BlockTier(draw(sizes), draw(units), most) for most in [*held, None])
 
 
 regions = st.sampled_from(["eu", "us", "x/y", "~"])
+combinations = st.tuples(regions, regions)
+some_combinations = st.lists(combinations, max_size=5, unique=True)
 
 
 @st.composite
 def matrices(draw):
-    values = draw(st.lists(st.tuples(regions, regions), max_size=5, unique=True))
+    values = draw(some_combinations)
     return Matrix(("region", "kind"), tuple(Rate(v, draw(units)) for v in values), draw(units))
 
 
@@ -103,19 +111,31 @@ others = st.one_of(
 )
 
 
+any_base = by_quantity | others
+minimums, maximums = st.none() | st.integers(0, 5000), st.none() | st.integers(5000, 9000)
+included, most_sold = st.none() | above_zero, st.none() | st.just(D(1000))
+
+
 @st.composite
 def models(draw) -> PriceModel:
     """Any model, every second time with something over it."""
-    base = draw(by_quantity | others)
+    base = draw(any_base)
     over: dict[str, object] = {}
     if draw(st.booleans()):
-        over["minimum_minor"] = draw(st.none() | st.integers(0, 5000))
-        over["maximum_minor"] = draw(st.none() | st.integers(5000, 9000))
+        over["minimum_minor"] = draw(minimums)
+        over["maximum_minor"] = draw(maximums)
         if isinstance(base, PerUnit | Graduated | Volume | Stairstep | Package | Blocks):
-            over["included_units"] = draw(st.none() | above_zero)
-            over["most_quantity"] = draw(st.none() | st.just(D(1000)))
+            over["included_units"] = draw(included)
+            over["most_quantity"] = draw(most_sold)
     over = {key: value for key, value in over.items() if value is not None}
     return Modified(base, **over) if over else base
+
+
+of_events = st.lists(quantities, max_size=6).map(lambda all: Usage(event_amounts=all))
+by_dimensions = st.dictionaries(combinations, quantities, max_size=4).map(
+    lambda each: Usage(by_dimensions=each)
+)
+of_quantity = quantities.map(Usage)
 
 
 def used_by(model: PriceModel) -> st.SearchStrategy[Usage]:
@@ -123,13 +143,10 @@ def used_by(model: PriceModel) -> st.SearchStrategy[Usage]:
     base = model.model if isinstance(model, Modified) else model
     match base:
         case Percentage() | GraduatedPercentage() | Dynamic():
-            return st.lists(quantities, max_size=6).map(lambda all: Usage(event_amounts=all))
+            return of_events
         case Matrix():
-            combination = st.tuples(regions, regions)
-            return st.dictionaries(combination, quantities, max_size=4).map(
-                lambda each: Usage(by_dimensions=each)
-            )
-    return quantities.map(Usage)
+            return by_dimensions
+    return of_quantity
 
 
 def recomputed(priced: Priced) -> Fraction:

@@ -42,19 +42,23 @@ moments = st.datetimes(datetime(1985, 1, 1), datetime(2060, 12, 31)).map(
 zones = st.sampled_from(ALL_ZONES)
 hours = st.sampled_from([time.min, time(0, 30), time(2, 30), time(9), time(23, 45)])
 
+units, grids = st.sampled_from(Unit), st.sampled_from(Grid)
+origins, ends = st.sampled_from(Origin), st.sampled_from(MonthEnd)
+months = st.none() | st.integers(1, 12)
+
 
 @st.composite
 def aligned(draw) -> tuple[Interval, Alignment]:
     """An interval and an alignment that goes with it."""
-    unit = draw(st.sampled_from(list(Unit)))
+    unit = draw(units)
     interval = Interval(unit, draw(st.integers(1, 18)))
-    grid = draw(st.sampled_from(list(Grid)))
-    origin, end = draw(st.sampled_from(list(Origin))), draw(st.sampled_from(list(MonthEnd)))
+    grid = draw(grids)
+    origin, end = draw(origins), draw(ends)
     if grid in {Grid.ANNIVERSARY, Grid.START_DAY}:
         return interval, Alignment(grid, month_end=end)
     if grid is Grid.CALENDAR:
         return interval, Alignment(grid, origin=origin, time_of_day=draw(hours))
-    month = draw(st.none() | st.integers(1, 12)) if unit.months else None
+    month = draw(months) if unit.months else None
     last = monthrange(2024, month)[1] if month else 31 if unit.months else 7
     day = draw(st.integers(1, last))
     return interval, Alignment(grid, day, month, origin=origin, time_of_day=draw(hours))

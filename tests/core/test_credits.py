@@ -15,6 +15,8 @@ from subledger.core.errors import AmountOutOfRange, InvalidCredit, UnknownCurren
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 moments = st.sampled_from([NOW + timedelta(days=day) for day in range(-3, 4)])
+at_times, kinds = st.none() | moments, st.sampled_from(Kind)
+currencies = st.sampled_from(("EUR", "EUR", "EUR", "JPY"))
 
 
 def source(name: str, amount: int, **changes: object) -> Source:
@@ -25,17 +27,17 @@ def source(name: str, amount: int, **changes: object) -> Source:
 def sources(draw):
     found = []
     for n in range(draw(st.integers(0, 8))):
-        expires_at = draw(st.none() | moments)
+        expires_at = draw(at_times)
         found.append(
             source(
                 f"s{n}",
                 draw(st.integers(0, 50)),
-                kind=draw(st.sampled_from(Kind)),
-                currency=draw(st.sampled_from(["EUR", "EUR", "EUR", "JPY"])),
+                kind=draw(kinds),
+                currency=draw(currencies),
                 created_at=draw(moments),
                 priority=draw(st.integers(0, 2)),
                 expires_at=expires_at,
-                starts_at=draw(st.none() | moments) if expires_at is None else None,
+                starts_at=draw(at_times) if expires_at is None else None,
             )
         )
     return found

@@ -56,13 +56,15 @@ moments = st.datetimes(datetime(2000, 1, 1), datetime(2050, 12, 31)).map(
     lambda value: value.replace(tzinfo=UTC)
 )
 spans = st.timedeltas(timedelta(0), timedelta(days=2_000))
+lengths = st.none() | spans
 
 
 @st.composite
 def cycles(draw) -> Cycle:
     interval, alignment = draw(aligned())
     start_at = draw(moments)
-    end_at = draw(st.none() | spans.map(lambda span: start_at + span))
+    length = draw(lengths)
+    end_at = None if length is None else start_at + length
     return cycle(start_at, draw(zones), interval, alignment, end_at)
 
 

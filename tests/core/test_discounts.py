@@ -264,19 +264,19 @@ def test_currencies_are_known():
 # Properties
 
 
+scopes = st.frozensets(st.sampled_from(("line 0", "line 1", "line 2")))
+spreads = st.sampled_from((None, *Spread))
+caps = st.sampled_from(((), (), (Money(500, "EUR"),), (Money(7, "USD"),)))
+percents = st.decimals(Decimal("0.01"), 100, places=2)
+either = st.sampled_from(("EUR", "USD"))
+
+
 @st.composite
 def any_discount(draw) -> Discount:
-    scope = frozenset(draw(st.sets(st.sampled_from(["line 0", "line 1", "line 2"]))))
-    options = {
-        "applies_to": scope,
-        "spread": draw(st.sampled_from([None, *Spread])),
-        "caps": draw(st.sampled_from([(), (), (Money(500, "EUR"),), (Money(7, "USD"),)])),
-    }
+    options = {"applies_to": draw(scopes), "spread": draw(spreads), "caps": draw(caps)}
     if draw(st.booleans()):
-        return percent(str(draw(st.decimals(Decimal("0.01"), 100, places=2))), **options)
-    return fixed(
-        draw(st.integers(1, 10**4)), currency=draw(st.sampled_from(["EUR", "USD"])), **options
-    )
+        return percent(str(draw(percents)), **options)
+    return fixed(draw(st.integers(1, 10**4)), currency=draw(either), **options)
 
 
 several = st.lists(any_discount(), max_size=5).map(

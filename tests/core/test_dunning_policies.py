@@ -57,19 +57,26 @@ preferences = st.one_of(
 )
 
 
+starts, actions, moments = map(st.sampled_from, (Since, FinalAction, FinalAt))
+delays_since = {
+    since: st.lists(days, max_size=6, unique=since is Since.FIRST_FAILURE) for since in Since
+}
+longest = st.none() | st.integers(1, 365).map(lambda n: n * DAY)
+
+
 @st.composite
 def policies(draw):
-    since = draw(st.sampled_from(Since))
-    delays = draw(st.lists(days, max_size=6, unique=since is Since.FIRST_FAILURE))
+    since = draw(starts)
+    delays = draw(delays_since[since])
     most = len(delays) if since is Since.FIRST_FAILURE else 20 if delays else 0
     return Policy(
         tuple(sorted(delays)),
-        draw(st.sampled_from(FinalAction)),
+        draw(actions),
         hard_decline_stops=draw(st.booleans()),
         since=since,
-        max_retries=draw(st.none() | st.integers(0, most)),
-        max_span=draw(st.none() | st.integers(1, 365).map(lambda n: n * DAY)),
-        final_at=draw(st.sampled_from(FinalAt)),
+        max_retries=draw(st.integers(0, most)) if draw(st.booleans()) else None,
+        max_span=draw(longest),
+        final_at=draw(moments),
         preferred=draw(preferences),
     )
 

@@ -181,6 +181,7 @@ MODES = [
     ByTime(by, rounds=rounds, denominator=denominator)
     for by in By for rounds in Rounds for denominator in Denominator
 ]  # fmt: skip
+modes, roundings = st.sampled_from(MODES), st.sampled_from(Rounding)
 
 
 @st.composite
@@ -192,8 +193,8 @@ def lives(draw: Any) -> Timeline:
     return known(
         *_steady(phases),
         attached=() if discount is None else (Running(discount),),
-        proration=draw(st.sampled_from(MODES)),
-        tax_rounding=draw(st.sampled_from(list(Rounding))),
+        proration=draw(modes),
+        tax_rounding=draw(roundings),
     )
 
 

@@ -71,9 +71,12 @@ def test_pauses_follow_one_another():
         extension((START + 2 * DAY, START + DAY))
 
 
+modes = st.sampled_from((BY_DAY, BY_SECOND))
+
+
 @st.composite
 def extended_periods(draw):
-    mode = draw(st.sampled_from([BY_DAY, BY_SECOND]))
+    mode = draw(modes)
     found, pauses, at = extension(mode=mode), [], START
     for _ in range(draw(st.integers(1, 3))):
         left = int((found.extended_to - at).total_seconds())

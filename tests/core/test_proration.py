@@ -119,9 +119,10 @@ def test_fractions_of_a_split_sum_to_one(moments, mode, zone):
     zone=st.sampled_from(ZONES),
     year=st.integers(1985, 2037),
     mode=st.sampled_from(MODES),
+    cuts=st.lists(st.integers(-1600, 200), min_size=1, max_size=5, unique=True),
     data=st.data(),
 )
-def test_splits_at_clock_changes_sum_to_one(zone, year, mode, data):
+def test_splits_at_clock_changes_sum_to_one(zone, year, mode, cuts, data):
     """Cuts lie within two hours of a change of the zone's clocks."""
     start_at = at(f"{year}-01-01", zone)
     offset, changes = start_at.astimezone(ZoneInfo(zone)).utcoffset(), []
@@ -133,7 +134,6 @@ def test_splits_at_clock_changes_sum_to_one(zone, year, mode, data):
     assume(changes)
     change = data.draw(st.sampled_from(changes))
     whole = Period(change - timedelta(days=3), change + timedelta(days=3))
-    cuts = data.draw(st.lists(st.integers(-1600, 200), min_size=1, max_size=5, unique=True))
     moments = [whole.start_at, *(change + timedelta(minutes=n) for n in sorted(cuts)), whole.end_at]
     found = [fraction(Period(*pair), whole, mode, zone) for pair in pairwise(moments)]
     assert sum(found) == 1

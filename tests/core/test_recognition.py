@@ -33,10 +33,13 @@ moments = st.datetimes(
 )  # Samoa left out a day within.
 
 
+lengths = st.timedeltas(timedelta(seconds=1), timedelta(days=800))
+
+
 @st.composite
 def periods(draw):
     start = draw(moments)
-    return Period(start, start + draw(st.timedeltas(timedelta(seconds=1), timedelta(days=800))))
+    return Period(start, start + draw(lengths))
 
 
 modes = st.sampled_from(Mode)

@@ -41,11 +41,14 @@ def whole(original: StoredTax, parts: list[int], ties: Ties = Ties.HALF_UP) -> l
     return taxes
 
 
+amounts, signs = st.integers(0, 10**6) | st.integers(0, 12), st.sampled_from((1, -1))
+
+
 @st.composite
 def splits(draw) -> tuple[int, list[int]]:
-    amount = draw(st.integers(0, 10**6) | st.integers(0, 12))
+    amount = draw(amounts)
     cuts = sorted(draw(st.lists(st.integers(0, amount), max_size=8)))
-    sign = draw(st.sampled_from([1, -1]))
+    sign = draw(signs)
     ends = [0, *cuts, amount]
     return sign * amount, [sign * (b - a) for a, b in pairwise(ends)]
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.long
 def test_a_thousand_examples_of_each_property():
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "tests/core", "-n", "2", "-q"],
+        [sys.executable, "-m", "pytest", "tests/core", "-m", "hypothesis", "-n", "2", "-q"],
         cwd=ROOT, env=os.environ | {"HYPOTHESIS_PROFILE": "long"}, capture_output=True, text=True,
         check=False, timeout=900,
     )  # fmt: skip
