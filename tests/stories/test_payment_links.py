@@ -82,16 +82,11 @@ async def test_who_presses_while_the_page_is_being_opened_is_led_to_it(shop: Sho
     await wish(shop, invoice)
     shown = await browse(shop, url)
     assert (heading(shown), "<form" in shown.text) == ("Invoice", True)
-    pressed = [
-        asyncio.create_task(browse(shop, url, method="POST", data={"amount": "999"}))
-        for _ in range(2)
-    ]
-    await asyncio.wait(pressed, timeout=0.2)
-    assert not any(each.done() for each in pressed)
-    await shop.pump.quiet()
-    led = await asyncio.gather(*pressed)
-    assert [each.status_code for each in led] == [303, 303]
-    assert led[0].headers["location"] == led[1].headers["location"]
+    # Who pressed first may be gone and no worker at work: whoever presses next opens the page.
+    form = {"amount": "999"}
+    led = await asyncio.gather(*(browse(shop, url, method="POST", data=form) for _ in range(3)))
+    assert {each.status_code for each in led} == {303}
+    assert len({each.headers["location"] for each in led}) == 1
     assert await shop.new_events(viewer) == ["payment.requires_action"]
     open_ones = await shop.get("/v1/payments", invoice_id=invoice, status="requires_action")
     assert len(open_ones["data"]) == 1

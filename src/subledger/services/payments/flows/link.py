@@ -100,10 +100,17 @@ class Linking:
         link, live = opened.link, opened.live
         if opened.state != "open":
             return None
-        if opened.is_opening:
-            return await self._opened_by_other(link)
-        if live is not None:
+        if live is not None and not opened.is_opening:
             return str(live.redirect_url)
+        payment_id = await self._wish(link, cause) if live is None else live.id
+        # Whoever comes to it first opens it; who recorded the wish may have died.
+        seen = await self._waiting.paid(link.tenant_id, payment_id, wait_s=PATIENCE_S)
+        if seen.payment.status == "requires_action":
+            return str(seen.payment.redirect_url)
+        return await self._opened_by_other(link)
+
+    async def _wish(self, link: Row[Any], cause: UUID) -> UUID:
+        """Record that the invoice is to be paid on a page; the payment's id."""
         payment_id = self._database.ids.new()
 
         async def work(tx: Tx) -> None:
@@ -120,10 +127,7 @@ class Linking:
             )
 
         await self._database.transact(_OPEN, work, tenants=[link.tenant_id])
-        seen = await self._waiting.paid(link.tenant_id, payment_id, wait_s=PATIENCE_S)
-        if seen.payment.status == "requires_action":
-            return str(seen.payment.redirect_url)
-        return await self._opened_by_other(link)
+        return payment_id
 
     async def _opened_by_other(self, link: Row[Any]) -> str | None:
         """The page that somebody else has opened, or is opening at this moment."""
