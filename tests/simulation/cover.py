@@ -36,17 +36,25 @@ def times(lines: Sequence[Line]) -> list[tuple[datetime, datetime, int]]:
 
 
 def given_up(account: Sequence[Fact]) -> dict[tuple[str, str], datetime]:
-    """What a refund or a dispute ended was settled by it, however much went back: by subscription
-    and invoice from before, the moment from which on its time is nobody's and may be sold again."""
+    """What a refund or a dispute ended was settled by it, however much went back; what dunning
+    ended and wrote off nobody paid. By subscription and invoice from before, the moment from which
+    on its time is nobody's and may be sold again."""
     billed: dict[str, set[str]] = {}
+    written_off: set[str] = set()
     found: dict[tuple[str, str], datetime] = {}
     for each in account:
         if each.kind == "invoice.finalized":
             for subscription in each.data["subscription_ids"]:
                 billed.setdefault(subscription, set()).add(each.data["invoice_id"])
-        elif each.kind == "subscription.canceled" and each.data["reason"] in {"refund", "dispute"}:
-            subscription = each.data["subscription_id"]
-            for invoice in billed.get(subscription, ()):
+        elif each.kind == "invoice.uncollectible":
+            written_off.add(each.data["invoice_id"])
+        elif each.kind == "invoice.paid" and each.data["invoice_id"] in written_off:
+            found = {key: at for key, at in found.items() if key[1] != each.data["invoice_id"]}
+        elif each.kind == "subscription.canceled":
+            subscription, reason = each.data["subscription_id"], each.data["reason"]
+            known = billed.get(subscription, set())
+            settled = {"refund": known, "dispute": known, "dunning": known & written_off}
+            for invoice in settled.get(reason, ()):
                 found.setdefault((subscription, invoice), each.at)
     return found
 

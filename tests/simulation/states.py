@@ -79,7 +79,9 @@ def replayed(account: Sequence[Fact], end_at: datetime, *, may_wait: bool) -> di
 
 
 def _moment(fact: Fact, may_wait: bool) -> datetime:
-    """Told late, an end that was planned is as of its moment."""
+    """Told late, an end or a pause that was planned is as of its moment."""
+    if fact.kind == "subscription.paused":
+        return datetime.fromisoformat(fact.data["paused_at"])
     if fact.kind != "subscription.canceled":
         return fact.at
     ended_at = datetime.fromisoformat(fact.data["ended_at"])

@@ -85,8 +85,9 @@ def cycle_of(row: Mapping[str, Any], interval: Interval) -> Cycle:
 def in_zone(row: Mapping[str, Any], interval: Interval, timezone: str) -> dict[str, Any]:
     """A subscription's columns once it is counted in another zone: the running period keeps its
     end, and from there on the same local days and hours are counted in the new zone
-    (``cycles.change_zone``). A cycle that lies ahead is hung anew where it begins."""
-    if row["status"] in NOT_BEGUN:
+    (``cycles.change_zone``). A cycle of which nothing is billed yet is hung anew where it
+    begins."""
+    if row["status"] in NOT_BEGUN or row["period_number"] < 0:
         return dict(row) | begun(row["cycle_started_at"], timezone, interval, row["billing_anchor"])
     cycle = cycle_of(row, interval)
     running_at = max(row["current_period_start_at"], cycle.start_at)
