@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
+from subledger.platform import ids
+from subledger.platform.db import story
 from subledger.platform.telemetry import metrics
+from subledger.services.payments.store import intents
 from tests.stories.reconciling import item, open_items, reconcile, repair
 from tests.stories.refund_world import found, paid, refund
+from tests.stories.shop import Shop
 from tests.stories.test_adjustments import books
 
+_WORKER = story("tests.asking_worker")
 UNKNOWN_FOR_LONG = "2026-02-07T10:00:00"
+
+
+async def _repaired_while_a_worker_asks(shop: Shop) -> Any:
+    """The worker has the question in hand: who repairs waits for what it is told."""
+    [payment] = (await shop.get("/v1/payments", status="unknown"))["data"]
+    last = (await shop.get(f"/v1/payments/{payment['id']}"))["attempts"][-1]["id"]
+    attempt = (shop.tenant_id, ids.parse("att", last))
+    database = shop.assembly.databases["payments"]
+    async with database.transaction(_WORKER, tenants=[shop.tenant_id]) as tx:
+        await intents.ask(tx, {attempt: "fetch"})
+        claimed = await intents.claim(tx, [attempt], lease_s=60.0)
+    path = f"/v1/work-items/{(await item(shop, 'payment_unknown'))['id']}/repair"
+    repairing = asyncio.create_task(shop.api.post(path, json={}))
+    await asyncio.wait([repairing], timeout=0.2)
+    assert not repairing.done()
+    async with database.transaction(_WORKER, tenants=[shop.tenant_id]) as tx:
+        await intents.done(tx, claimed)
+    await shop.pump.quiet()
+    answer = await repairing
+    assert answer.status_code == 200, answer.text
+    return answer.json()
 
 
 async def test_a_refund_unknown_for_a_week_is_settled_by_hand(seats):
@@ -64,7 +93,7 @@ async def test_a_payment_unknown_for_a_week_is_asked_about_and_true_at_last(seat
     assert (await item(shop, "payment_unknown"))["status"] == "open"
 
     await shop.fault("attempts_silent", 0)
-    done = await repair(shop, "payment_unknown")
+    done = await _repaired_while_a_worker_asks(shop)
 
     assert (done["status"], done["close_reason"]) == ("closed", "agrees")
     assert await shop.captured() == {"EUR": 4000}

@@ -15,6 +15,7 @@ from subledger.platform import crashpoints
 from subledger.platform.db import Database, Tx, story
 from subledger.providers.hearing import hearing
 from subledger.services.payments.flows.connect import Connecting, NoConnection
+from subledger.services.payments.flows.until import until
 from subledger.services.payments.protocol import Absent, Finding, Lost
 from subledger.services.payments.provider import Providers
 from subledger.services.payments.provider_steps import Steps
@@ -25,6 +26,7 @@ from subledger.services.payments.usecases.settle import Result, settle
 
 _DUE = story("payments.ask_due")
 _SCAN = story("payments.claim_questions")
+_READ = story("payments.read_question", reads=True)
 _RECORD = story("payments.record_answers")
 _AFTER_CALL = crashpoints.point("payments.fetch.after_call")
 
@@ -63,6 +65,17 @@ class Asking:
             rows = await intents.claim(tx, keys, lease_s=self._lease_s)
             asked_at = await tx.clocks({row.tenant_id for row in rows})
         return await self._answer_all(list(rows), asked_at)
+
+    async def answered(self, attempt: Key, *, wait_s: float) -> bool:
+        """Work off the intent of one attempt, or wait for who was quicker, at most ``wait_s``;
+        whether it is worked off."""
+        await self.drive(attempt)
+
+        async def look() -> bool | None:
+            async with self._database.transaction(_READ, tenants=[attempt[0]]) as tx:
+                return None if await intents.is_asked(tx, attempt) else True
+
+        return await until(self._database.wakeup, look, wait_s) is not None
 
     async def drive(self, attempt: Key, *, params: Mapping[str, str] | None = None) -> None:
         """Work off the intent of one attempt now, unless another works on it. ``params`` are what

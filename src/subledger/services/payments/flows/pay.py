@@ -7,8 +7,6 @@ request with the same idempotency key finds the result.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +22,7 @@ from subledger.services.payments.flows.attach import Attaching
 from subledger.services.payments.flows.capture import Capturing
 from subledger.services.payments.flows.collect import Collecting
 from subledger.services.payments.flows.refund import Refunding
+from subledger.services.payments.flows.until import until
 from subledger.services.payments.refunding import OVER
 from subledger.services.payments.store import methods, payments, refunds
 
@@ -31,7 +30,6 @@ _READ = story("payments.read_payment", reads=True)
 _READ_METHOD = story("payments.read_method", reads=True)
 _READ_REFUND = story("payments.read_refund", reads=True)
 _FIND_CUSTOMER = story("payments.find_customer", reads=True)
-_LOOK_AGAIN_S = 0.05
 _CLOSED_WITHIN_S = 3.0
 """How long a cancellation waits where another process asks the provider."""
 
@@ -218,11 +216,4 @@ class Waiting:
 
     async def until(self, look: Callable[[], Awaitable[Any]], wait_s: float) -> Any:
         """What ``look`` finds as soon as it is not None; None if it finds nothing in ``wait_s``."""
-        deadline = time.monotonic() + wait_s
-        while True:
-            found = await look()
-            left_s = deadline - time.monotonic()
-            if found is not None or left_s <= 0:
-                return found
-            await self._database.wakeup.wait(min(_LOOK_AGAIN_S, left_s))
-            await asyncio.sleep(0)
+        return await until(self._database.wakeup, look, wait_s)

@@ -25,6 +25,8 @@ from subledger.services.payments.usecases import begin_runs, differences, repair
 _READ = story("payments.repair_read")
 _REPAIR = story("payments.repair")
 _AFTER_LOOK = crashpoints.point("payments.repair.after_look")
+_ANSWERED_WITHIN_S = 5.0
+"""How long a repair waits where a worker asks the provider already."""
 
 _Repair = Callable[[Tx, Row[Any], RepairRequest], Awaitable[RepairAnswer]]
 
@@ -102,7 +104,7 @@ class Repairing:
 
         await self._database.transact(_REPAIR, intend, tenants=[key[0]])
         if attempt is not None:
-            await self._asking.drive(attempt)
+            await self._asking.answered(attempt, wait_s=_ANSWERED_WITHIN_S)
             now = await self._read(key)
             if now is not None and now.closed_at is None:
                 return repair.refused("unsure")

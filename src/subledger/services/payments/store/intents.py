@@ -85,6 +85,10 @@ _CLAIM = sql(
     JOIN payments.payments p ON p.tenant_id = a.tenant_id AND p.id = a.payment_id
     """
 )
+_IS_ASKED = sql(
+    "SELECT 1 AS one FROM payments.refetches r"
+    " WHERE r.tenant_id = :tenant AND r.attempt_id = :attempt"
+)
 _DONE = sql(
     "DELETE FROM payments.refetches AS r USING unnest(CAST(:tenants AS uuid[]),"
     " CAST(:ids AS uuid[]), CAST(:asked AS bigint[])) AS w(tenant_id, attempt_id, asked)"
@@ -162,6 +166,11 @@ async def waiting(tx: Tx, *, lease_s: float, limit: int) -> list[Key]:
 async def claim(tx: Tx, keys: Iterable[Key], *, lease_s: float) -> Sequence[Row[Any]]:
     """Claim intents and return what the questions need; skips what another holds."""
     return await tx.rows(_CLAIM, lease_s=lease_s, **split(keys))
+
+
+async def is_asked(tx: Tx, attempt: Key) -> bool:
+    """Whether a question about the attempt is still to be asked or answered."""
+    return bool(await tx.rows(_IS_ASKED, tenant=attempt[0], attempt=attempt[1]))
 
 
 async def done(tx: Tx, claimed: Iterable[Row[Any]]) -> None:
