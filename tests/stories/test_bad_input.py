@@ -57,6 +57,22 @@ def _raw(shop: Shop, body: bytes, path: str = "/v1/customers", **headers: str) -
     )
 
 
+# --- the query ----------------------------------------------------------------------------------
+
+
+async def test_a_filter_that_does_not_exist_is_not_passed_over(shop: Shop, refused: Any) -> None:
+    told = await refused(
+        shop.raw("GET", "/v1/payments", params={"state": "failed", "limit": 5}),
+        422, "invalid_request", "/query/state",
+    )  # fmt: skip
+    assert "status" in told["fix"]
+    events = shop.raw("GET", "/v1/events", params={"type": "invoice.paid"})
+    await refused(events, 422, "invalid_request", "/query/type")
+    there = shop.raw("POST", "/v1/customers", params={"dry_run": "true"}, json=CUSTOMER)
+    told = await refused(there, 422, "invalid_request", "/query/dry_run")
+    assert told["fix"] == "Leave out the query: it has none."
+
+
 # --- the clock ----------------------------------------------------------------------------------
 
 

@@ -171,7 +171,7 @@ async def test_other_tokens_go_to_their_verifier(shelf: Shelf) -> None:
 
 
 async def test_logs_and_metrics_know_the_route_and_the_tenant(shelf: Shelf) -> None:
-    labels = {"method": "GET", "route": "/v1/books/{book_id}", "status": "404"}
+    labels = {"method": "GET", "route": "/v1/books/{book_id}", "status": "422"}
     before = metrics.registry.get_sample_value("subledger_requests_total", labels) or 0
     with structlog.testing.capture_logs() as logged:
         await shelf.ask("GET", "/v1/books/book_01h455vb4pex5vsknk084sn02q?secret=1")
@@ -180,7 +180,7 @@ async def test_logs_and_metrics_know_the_route_and_the_tenant(shelf: Shelf) -> N
 
     lines = [each for each in logged if each["event"] == "request"]
     assert [(each["route"], each["status"]) for each in lines] == [
-        ("/v1/books/{book_id}", 404),
+        ("/v1/books/{book_id}", 422),
         ("unmatched", 404),
         ("/healthz", 200),
     ]

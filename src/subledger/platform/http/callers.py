@@ -14,6 +14,7 @@ import structlog
 from fastapi import Depends, Request
 
 from subledger.contracts.keys import KeyRing, Principal
+from subledger.platform.http.known_query import check_query
 from subledger.platform.http.problems import Problem
 
 KEY_PREFIXES = ("sk_live_", "sk_test_")
@@ -129,6 +130,7 @@ async def _read(request: Request) -> Caller:
     principal = await keeper.admit(request.headers.get("authorization"))
     request.scope["subledger.tenant"] = principal.tenant_id
     structlog.contextvars.bind_contextvars(tenant=str(principal.tenant_id))
+    check_query(request)
     return Caller(
         principal=principal,
         tenant_id=principal.tenant_id,
