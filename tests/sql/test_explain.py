@@ -61,6 +61,7 @@ UNREACHED = {
     " again meanwhile: by primary key",
     r"UPDATE payments\.refunds AS r SET ready_at": "a refund of a payment that billing has not read"
     " of yet: by primary key",
+    r"SELECT 1 AS one FROM payments\.refetches": "whether a question was answered: by primary key",
     r"(INSERT INTO|UPDATE|DELETE FROM) payments\.hints|SELECT h\.": "a notification of an attempt"
     " that is not known yet: by primary key (tests/payments/test_charges.py)",
     r"SELECT pg_catalog\.pg_advisory_xact_lock": "one process of many migrates",
