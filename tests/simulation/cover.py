@@ -43,7 +43,7 @@ def given_up(account: Sequence[Fact]) -> dict[tuple[str, str], datetime]:
     written_off: set[str] = set()
     found: dict[tuple[str, str], datetime] = {}
     for each in account:
-        if each.kind == "invoice.finalized":
+        if each.kind in {"invoice.drafted", "invoice.finalized"}:
             for subscription in each.data["subscription_ids"]:
                 billed.setdefault(subscription, set()).add(each.data["invoice_id"])
         elif each.kind == "invoice.uncollectible":

@@ -338,6 +338,27 @@ async def test_a_renewal_without_a_rate_is_parked_for_a_person(german):
     await shop.check()
 
 
+async def test_nothing_is_billed_anew_without_a_rate(german):
+    shop, viewer, old = german
+    bought = await shop.subscribe(viewer, await plan_of(shop, FLAT))
+    await shop.card(viewer, "soft_decline")
+    await shop.move_to("2026-03-01")
+    owed = await shop.last_invoice(viewer)
+    await shop.post(f"/v1/tax-rules/{old['id']}/end", {"until_on": BEFORE}, expect=200)
+    await shop.new_events(viewer)
+    path = f"/v1/invoices/{owed['id']}/reissue"
+    refused = await shop.post(path, {"reason": "a wrong rate"}, expect=422)
+    assert (refused["code"], refused["pointer"]) == ("tax_rate_missing", "/customer_id")
+    assert "Add a rule" in refused["fix"]
+    path = f"/v1/subscriptions/{bought['id']}/change-anchor"
+    anchor = {"billing_anchor": {"kind": "day", "day": 3}, "when": "now"}
+    refused = await shop.post(path, anchor, expect=422)
+    assert (refused["code"], refused["pointer"]) == ("tax_rate_missing", "/customer_id")
+    assert (await shop.last_invoice(viewer))["status"] == "open"
+    assert await shop.new_events(viewer) == []
+    await shop.check()
+
+
 async def test_what_was_sold_without_tax_is_given_back_without_tax(shop):
     viewer = await buyer(shop, country="DE")
     await shop.card(viewer)

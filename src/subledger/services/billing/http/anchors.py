@@ -7,8 +7,8 @@ from fastapi import APIRouter, Response
 from subledger.core.errors import CoreError
 from subledger.platform.db import Tx
 from subledger.platform.http.callers import CallerAdmin
-from subledger.platform.http.problems import Problem, problems
-from subledger.services.billing.http.changes import Actions
+from subledger.platform.http.problems import problems
+from subledger.services.billing.http.changes import Actions, refused
 from subledger.services.billing.schemas.anchors import AnchorChange
 from subledger.services.billing.schemas.references import SubscriptionId
 from subledger.services.billing.schemas.subscriptions import Subscription
@@ -36,6 +36,9 @@ def add(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
                 "change_out_of_range",
                 "billing_anchor_does_not_fit",
                 "invoice_still_open",
+                "tax_rate_missing",
+                "tax_location_missing",
+                "tax_unavailable",
                 "invalid_request",
                 "forbidden",
             )
@@ -55,12 +58,7 @@ def add(routes: APIRouter, actions: Actions, memory: TermsMemory) -> None:
                     when=body.moment(),
                     cause=caller.request_id,
                 )
-            except CoreError as refused:
-                raise Problem(
-                    "invalid_request",
-                    detail=refused.detail,
-                    pointer="/billing_anchor",
-                    fix=refused.fix,
-                ) from refused
+            except CoreError as wrong:
+                raise refused(wrong, "/billing_anchor") from wrong
 
         return await actions.act(caller, response, subscription_id, "change_anchor", body, do)

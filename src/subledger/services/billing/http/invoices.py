@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Row
 
+from subledger.core.errors import CoreError
 from subledger.platform.db import Database, Tx
 from subledger.platform.http.callers import CallerAdmin, CallerRead
 from subledger.platform.http.idempotency import Keys
@@ -17,6 +18,7 @@ from subledger.platform.http.problems import Problem, problems
 from subledger.platform.http.replay import replayed
 from subledger.services.billing import texts
 from subledger.services.billing.http import customers, subscriptions
+from subledger.services.billing.http.changes import refused
 from subledger.services.billing.http.languages import in_words, words_asked
 from subledger.services.billing.http.paging import before_id, before_number, id_key
 from subledger.services.billing.http.stories import READ, VOID_INVOICE
@@ -199,6 +201,9 @@ def _add_reissue(routes: APIRouter, database: Database, keys: Keys, memory: Term
                 "invoice_credited",
                 "invoice_not_reissuable",
                 "invoice_still_open",
+                "tax_rate_missing",
+                "tax_location_missing",
+                "tax_unavailable",
                 "invalid_request",
                 "forbidden",
             ),
@@ -209,9 +214,12 @@ def _add_reissue(routes: APIRouter, database: Database, keys: Keys, memory: Term
     ) -> InvoiceWithLines:
         async def work(tx: Tx, old: UUID) -> InvoiceWithLines:
             tenant_id = caller.tenant_id
-            await reissue.reissue(
-                tx, memory, tenant_id=tenant_id, invoice_id=old, cause=caller.request_id
-            )
+            try:
+                await reissue.reissue(
+                    tx, memory, tenant_id=tenant_id, invoice_id=old, cause=caller.request_id
+                )
+            except CoreError as wrong:
+                raise refused(wrong) from wrong
             await reads.set_close_reasons(
                 tx, [{"tenant_id": tenant_id, "id": old, "close_reason": body.reason}]
             )
