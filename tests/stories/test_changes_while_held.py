@@ -69,6 +69,25 @@ async def test_a_trial_that_is_over_is_billed_from_its_end_whatever_its_plan_bec
     await shop.check()
 
 
+async def test_a_plan_chosen_after_the_trial_is_the_plan_from_its_end(shop: Shop) -> None:
+    plan, viewer = await shop.plan(), await shop.customer()
+    dear = await shop.plan("dear", amounts={"EUR": 2800})
+    await shop.card(viewer)
+    path = f"/v1/subscriptions/{(await shop.subscribe(viewer, plan, trial_days=14))['id']}"
+    await switch(shop, "renewals", True)
+    await shop.move_to("2026-02-20T10:00:00")
+    await shop.post(f"{path}/change", {"plan_id": dear}, expect=200)
+    await go_on_at(shop, "2026-02-22T10:00:00")
+    assert await served(shop, viewer) == [
+        ("paid", 2800, "2026-02-14T10:00:00Z", "2026-03-14T10:00:00Z"),
+    ]
+    await shop.move_to("2026-02-28T10:00:00")
+    # Half of the month is still to come; what was before it stays as it was billed.
+    seen = await shop.post(f"{path}/preview-change", {"plan_id": plan}, expect=200)
+    assert sorted(line["net_minor"] for line in seen["lines"]) == [-1400, 500]
+    await shop.check()
+
+
 async def test_a_start_day_that_is_past_is_where_billing_begins(shop: Shop) -> None:
     plan, other, viewer = await shop.plan(), await weekly(shop), await shop.customer()
     await shop.card(viewer)

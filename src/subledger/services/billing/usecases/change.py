@@ -238,6 +238,9 @@ async def _plan(
         effective_at = max(request.at or at, row.started_at)
     else:
         effective_at = request.at or at
+    if row.status in NOT_BEGUN and effective_at <= at:
+        # Its trial or its wait may be over: then it changes as of that end, where billing begins.
+        effective_at = min(effective_at, row.current_period_end_at)
     attached = (await subscriptions.attached_discounts(tx, [(tenant, row.id)])).get(
         (tenant, row.id), []
     )

@@ -22,11 +22,10 @@ from subledger.services.billing.usecases.timelines import timeline
 
 async def hung(tx: Tx, planned: Planned, asked: str | None) -> Planned:
     """With the cycle that begins at the change (or still lies ahead of a trial), in the payer's
-    present zone. Where the period, the trial or the wait for the start is over already but nothing
-    was billed for later yet, the cycle begins at its end, so that no moment is left out. Raises
-    billing_anchor_does_not_fit."""
+    present zone. Where the period is over already but not renewed yet, the cycle begins at its
+    end, so that no moment is left out. Raises billing_anchor_does_not_fit."""
     row = planned.row
-    if not planned.waits:
+    if not planned.waits and row.status not in NOT_BEGUN:
         effective_at = min(planned.effective_at, row.current_period_end_at)
         planned = replace(planned, effective_at=effective_at)
     account = (row.tenant_id, row.payer_id)
